@@ -1,0 +1,3 @@
+module vectorkeep.dev/lab/pause
+
+go 1.26.0
