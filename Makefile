@@ -1,0 +1,82 @@
+# VectorKeep: every task has one command. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# What is slow to make lies outside the checkout, so that a second checkout starts warm.
+export VECTORKEEP_CACHE ?= $(HOME)/.cache/vectorkeep
+export CARGO_TARGET_DIR ?= $(VECTORKEEP_CACHE)/target
+export CARGO_TERM_COLOR ?= never
+
+BIN := $(CARGO_TARGET_DIR)/debug
+LAB := e2e/lab/lab
+PYTHON3 := $(VECTORKEEP_CACHE)/venv-pymilvus-3.0/bin/python
+PYTHON26 := $(VECTORKEEP_CACHE)/venv-pymilvus-2.6/bin/python
+step = @printf '\n=== %s  (%s)\n' "$(1)" "$$(date +%T)"
+
+.PHONY: help
+help: ## List the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install what the other tasks need (Debian packages, Python wheels)
+	$(call step,setup)
+	@e2e/setup
+
+.PHONY: generate
+generate: ## Write the generated files: crds/*.yaml and the chart's copy
+	cargo run -q -p vectorkeep-crds --example generate
+
+.PHONY: build
+build: setup ## Compile all binaries with the profile that images, demo and tests share
+	$(call step,compiling the workspace (the first time takes minutes))
+	cargo build --workspace
+
+.PHONY: lab
+lab: setup ## Build what the local Kubernetes consists of
+	$(call step,building the local Kubernetes (the first time takes about 12 minutes))
+	$(LAB) build
+
+.PHONY: demo
+demo: build lab ## Build everything, start a cluster, install, use it, disable the key and enable it again
+	$(PYTHON3) -m e2e.demo
+
+.PHONY: down
+down: ## Take the local Kubernetes down, leaving nothing behind
+	$(LAB) down
+
+.PHONY: test
+test: check test-rust test-lab test-engine test-e2e ## Everything: format, lints, unit, integration and end-to-end tests
+
+.PHONY: check
+check: setup ## Formatting and lints
+	$(call step,format and lints)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: test-rust
+test-rust: build lab ## Unit and integration tests of the Rust crates
+	$(call step,tests of the Rust crates)
+	cargo test --workspace
+
+.PHONY: test-lab
+test-lab: lab ## Tests of the test equipment itself
+	$(call step,tests of the lab)
+	python3 -m unittest discover -q -s e2e/lab/tests -t .
+	cd e2e/lab/go/netpol && go test ./...
+
+.PHONY: test-engine
+test-engine: build ## The engine as a process under real pymilvus, both supported lines
+	$(call step,engine under pymilvus 3.0)
+	$(PYTHON3) -m pytest -q engine/tests
+	$(call step,engine under pymilvus 2.6)
+	$(PYTHON26) -m pytest -q engine/tests
+
+.PHONY: test-e2e
+test-e2e: build lab ## The whole product on a real cluster
+	$(call step,end-to-end tests)
+	$(PYTHON3) -m pytest -q e2e/tests
+
+.PHONY: conformance
+conformance: lab ## Kubernetes' own NetworkPolicy suite against the lab
+	$(LAB) conformance

@@ -1,0 +1,1 @@
+"""Equipment of the demo and the end-to-end tests: a cluster, images, a KMS, scans."""

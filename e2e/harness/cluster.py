@@ -1,0 +1,100 @@
+"""The cluster that everything runs on: the lab, kind, or any running one.
+
+`VECTORKEEP_CLUSTER` chooses: `lab`, `kind`, or `existing` (the cluster of `KUBECONFIG`). Without it, kind where a Docker
+engine runs and kind is installed, else the lab.
+"""
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+from .shell import CACHE, ROOT, CommandFailed, run
+
+LAB = ROOT / "e2e" / "lab" / "lab"
+KIND_NAME = "vectorkeep"
+
+
+@dataclass
+class Cluster:
+    """A running cluster and the programs to use it with."""
+
+    kind: str
+    kubeconfig: pathlib.Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def tool(self, name: str) -> str:
+        """Path of `kubectl` or `helm`: the lab's own build, or the one that is installed."""
+        built = CACHE / "lab" / "current" / name
+        found = str(built) if built.exists() else shutil.which(name)
+        if not found:
+            raise CommandFailed(f"{name} is missing: run `make lab`, or install it")
+        return found
+
+    def kubectl(self, *arguments: object, stdin: str | None = None, timeout: float = 300) -> str:
+        """Runs kubectl against the cluster."""
+        return run(self.tool("kubectl"), "--kubeconfig", self.kubeconfig, *arguments, stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: object, timeout: float = 300) -> str:
+        """Runs Helm against the cluster."""
+        return run(self.tool("helm"), "--kubeconfig", self.kubeconfig, *arguments, timeout=timeout)
+
+    def get(self, *arguments: object) -> dict:
+        """One object or a list of them."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json"))
+
+    def exists(self, *arguments: object) -> bool:
+        """Whether an object is there."""
+        return bool(self.kubectl("get", *arguments, "--ignore-not-found", "-o", "name").strip())
+
+    def apply(self, *objects: dict) -> None:
+        """Applies objects."""
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+    def load(self, archive: pathlib.Path) -> None:
+        """Brings an image into the cluster's nodes."""
+        match self.kind:
+            case "lab":
+                run(LAB, "image-load", archive)
+            case "kind":
+                run("kind", "load", "image-archive", archive, "--name", KIND_NAME)
+            case _:
+                raise CommandFailed(
+                    "an existing cluster takes its images from a registry: push them there and set VECTORKEEP_IMAGES_LOADED=1"
+                )
+
+    def issuer(self) -> tuple[str, dict]:
+        """The issuer of service account tokens and its public keys."""
+        configuration = json.loads(self.kubectl("get", "--raw", "/.well-known/openid-configuration"))
+        return configuration["issuer"], json.loads(self.kubectl("get", "--raw", "/openid/v1/jwks"))
+
+
+def choose() -> str:
+    """The kind of cluster to use."""
+    chosen = os.environ.get("VECTORKEEP_CLUSTER")
+    if chosen:
+        if chosen not in ("lab", "kind", "existing"):
+            raise CommandFailed(f"VECTORKEEP_CLUSTER={chosen}: use lab, kind or existing")
+        return chosen
+    docker = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    return "kind" if docker and shutil.which("kind") else "lab"
+
+
+def start() -> Cluster:
+    """Starts the chosen cluster, or takes the running one."""
+    kind = choose()
+    if kind == "lab":
+        run(LAB, "up")
+        return Cluster(kind, pathlib.Path(run(LAB, "kubeconfig").strip()))
+    if kind == "kind":
+        if KIND_NAME not in run("kind", "get", "clusters").split():
+            run("kind", "create", "cluster", "--name", KIND_NAME, "--config", ROOT / "kind-config.yaml")
+        kubeconfig = CACHE / "kind-kubeconfig"
+        kubeconfig.write_text(run("kind", "get", "kubeconfig", "--name", KIND_NAME))
+        return Cluster(kind, kubeconfig)
+    if not os.environ.get("KUBECONFIG"):
+        raise CommandFailed("VECTORKEEP_CLUSTER=existing needs KUBECONFIG")
+    return Cluster(kind, pathlib.Path(os.environ["KUBECONFIG"]))

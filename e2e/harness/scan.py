@@ -1,0 +1,118 @@
+"""Looking for plaintext where none may be: process memory, volumes, logs, objects."""
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+from .cluster import Cluster
+
+CHUNK = 16 * 1024 * 1024
+
+
+def engine_processes() -> list[int]:
+    """Engine processes in the pods of this machine: those in a network namespace other than ours."""
+    ours = os.stat("/proc/self/ns/net").st_ino
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")[0]
+            if command.endswith(b"vectorkeep-engine") and os.stat(entry / "ns/net").st_ino != ours:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def in_memory(pids: Iterable[int], canaries: Iterable[str]) -> int:
+    """How many canaries the readable memory of the processes holds."""
+    wanted = {canary.encode() for canary in canaries}
+    seen: set[bytes] = set()
+    for pid in pids:
+        try:
+            maps = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+        except OSError:
+            continue
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            for line in maps:
+                span, flags, *_ = line.split()
+                if "r" in flags and "[vvar" not in line and "[vsyscall]" not in line:
+                    start, end = (int(part, 16) for part in span.split("-"))
+                    seen |= _in_range(memory, start, end, wanted - seen)
+    return len(seen)
+
+
+def _in_range(memory, start: int, end: int, wanted: set[bytes]) -> set[bytes]:
+    overlap = max((len(canary) for canary in wanted), default=1)
+    found, tail = set(), b""
+    while start < end and wanted:
+        try:
+            memory.seek(start)
+            block = memory.read(min(CHUNK, end - start))
+        except (OSError, ValueError, OverflowError):
+            return found
+        if not block:
+            return found
+        text = tail + block
+        found |= {canary for canary in wanted if canary in text}
+        tail = text[-overlap:]
+        start += len(block)
+    return found
+
+
+def in_files(folder: pathlib.Path, canaries: Iterable[str]) -> int:
+    """How many canaries the files below a folder hold, in their contents or names."""
+    wanted = {canary.encode() for canary in canaries}
+    seen: set[bytes] = set()
+    for path in folder.rglob("*"):
+        text = str(path.relative_to(folder)).encode()
+        if path.is_file():
+            text += b"\0" + path.read_bytes()
+        seen |= {canary for canary in wanted if canary in text}
+    return len(seen)
+
+
+def in_text(text: str, canaries: Iterable[str]) -> int:
+    """How many canaries a text holds."""
+    return sum(canary in text for canary in set(canaries))
+
+
+def volume_folder(cluster: Cluster, namespace: str, claim: str) -> pathlib.Path:
+    """Where the lab keeps a claim's volume on this machine."""
+    volume = cluster.get("-n", namespace, "pvc", claim)["spec"]["volumeName"]
+    source = cluster.get("pv", volume)["spec"]
+    return pathlib.Path((source.get("hostPath") or source.get("local"))["path"])
+
+
+def pod_logs(cluster: Cluster, namespace: str, selector: str) -> str:
+    """Logs of the pods, of containers that ended before them too."""
+    text = ""
+    for pod in cluster.get("-n", namespace, "pods", "-l", selector)["items"]:
+        name = pod["metadata"]["name"]
+        text += cluster.kubectl("-n", namespace, "logs", name, "--all-containers", "--tail=-1")
+        if any(status["restartCount"] for status in pod["status"].get("containerStatuses", [])):
+            text += cluster.kubectl("-n", namespace, "logs", name, "--all-containers", "--previous", "--tail=-1")
+    return text
+
+
+def all_objects(cluster: Cluster) -> str:
+    """Every object of the cluster that can be listed, as text. Connection and root password secrets are left out: the
+    password is theirs to hold."""
+    kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    texts = []
+    for kind in kinds:
+        if kind != "secrets":
+            texts.append(cluster.kubectl("get", kind, "-A", "-o", "yaml", "--ignore-not-found"))
+    return "\n".join(texts)
+
+
+UNEXPECTED = re.compile(r'"level":"ERROR"|\bpanicked\b|SIGSEGV|stack backtrace')
+
+
+def unexpected_errors(text: str, allowed: Iterable[str] = ()) -> list[str]:
+    """Lines of a log that tell of an error that nobody expected."""
+    allowed = tuple(allowed)
+    return [line for line in text.splitlines() if UNEXPECTED.search(line) and not any(word in line for word in allowed)]
