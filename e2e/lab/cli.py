@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+import time
 
 from .errors import LabError
 from .layout import DEFAULT_CONTROL_PLANE_STATE, DEFAULT_STATE, Layout, state_folder
@@ -36,6 +37,28 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--for", dest="purpose", choices=("cluster", "control-plane", "conformance"),
                        default="cluster", help="what to build for (default: cluster)")
 
+    command("up", _up, "start the cluster, or what of it does not run, and wait until it is ready")
+    command("down", _down, "remove everything of the cluster but its logs")
+    command("status", _status, "say whether the cluster is ready, and what is missing (exit status 1)")
+    command("kubeconfig", _kubeconfig, "print the path of the administrator's kubeconfig")
+
+    load = command("image-load", _image_load, "import OCI archives into every node; prints each name by digest")
+    load.add_argument("archives", nargs="+", type=pathlib.Path, metavar="ARCHIVE")
+
+    image = command("image", _image, "assemble an OCI archive of one program; prints the image's digest")
+    image.add_argument("--name", required=True, help="reference with a tag, such as lab.invalid/engine:dev")
+    image.add_argument("--binary", required=True, type=pathlib.Path, help="the program on this machine")
+    image.add_argument("--path", help="where the program lies in the image (default: /NAME-OF-THE-FILE)")
+    image.add_argument("--entry", nargs="+", metavar="WORD", help="entry point (default: the program's path)")
+    image.add_argument("--file", action="append", default=[], metavar="PATH=SOURCE", help="one more file")
+    image.add_argument("--out", required=True, type=pathlib.Path, help="the archive to write")
+
+    add = command("node-add", _node_add, "add a node in a network namespace of its own")
+    add.add_argument("name")
+
+    suite = command("conformance", _conformance, "run Kubernetes' own NetworkPolicy suite against the lab")
+    suite.add_argument("--focus", help="run only the specs that match this expression")
+
     plane = command("control-plane", _control_plane, "etcd and kube-apiserver only, for integration tests")
     plane.add_argument("action", choices=("up", "down"))
     plane.add_argument("--port", type=int, help="port of the API server (default: a free one)")
@@ -67,3 +90,80 @@ def _control_plane(options) -> None:
         print(layout.kubeconfig)
     else:
         standalone.down(layout)
+
+
+def _up(options) -> None:
+    from .cluster import Cluster, exclusive
+    layout = _layout(options)
+    with exclusive(layout):
+        started = time.monotonic()
+        Cluster(layout).up()
+        print(f"ready in {time.monotonic() - started:.1f} s; kubeconfig: {layout.kubeconfig}")
+
+
+def _down(options) -> None:
+    from . import teardown
+    from .cluster import exclusive, recorded_nodes
+    layout = _layout(options)
+    if not layout.root.exists():
+        print(f"there is no lab in {layout.root}")
+        return
+    with exclusive(layout):
+        teardown.take_down(layout, recorded_nodes(layout))
+    print(f"the lab is down; its logs are in {layout.logs}")
+
+
+def _status(options) -> int:
+    from .cluster import Cluster, exclusive
+    layout = _layout(options)
+    if not layout.journal.exists():
+        print("the lab is down")
+        return 1
+    with exclusive(layout):
+        missing = Cluster(layout).not_ready()
+    print("\n".join(missing) if missing else "ready")
+    return 1 if missing else 0
+
+
+def _kubeconfig(options) -> int:
+    layout = _layout(options)
+    if not layout.kubeconfig.exists():
+        raise LabError(f"there is no lab in {layout.root}: run `lab up` first")
+    print(layout.kubeconfig)
+
+
+def _image_load(options) -> None:
+    from .cluster import Cluster, exclusive
+    layout = _layout(options)
+    if not layout.kubeconfig.exists():
+        raise LabError(f"there is no lab in {layout.root}: run `lab up` first")
+    with exclusive(layout):
+        cluster = Cluster(layout)
+        for archive in options.archives:
+            print(cluster.load_image(archive))
+
+
+def _image(options) -> None:
+    from . import images, oci
+    if not options.binary.is_file():
+        raise LabError(f"there is no program {options.binary}")
+    image = images.program_image(options.name, options.binary, options.path or f"/{options.binary.name}")
+    if options.entry:
+        image.entrypoint = options.entry
+    for extra in options.file:
+        path, _, source = extra.partition("=")
+        image.add_file(path, pathlib.Path(source).read_bytes())
+    print(oci.write_archive(image, options.out))
+
+
+def _node_add(options) -> None:
+    from .cluster import Cluster, exclusive
+    layout = _layout(options)
+    with exclusive(layout):
+        Cluster(layout).add_node(options.name)
+    print(f"{options.name} is ready")
+
+
+def _conformance(options) -> int:
+    from . import conformance
+    return conformance.run_suite(_layout(options), options.focus)

@@ -59,6 +59,8 @@ class Cluster:
         ensure_debian_packages()
         self._layout = layout
         self._programs = Programs(CLUSTER)
+        if not layout.journal.exists():
+            rotate_logs(layout)
         teardown.write_journal(layout)
         self._nodes = recorded_nodes(layout) or [Node(FIRST_NODE, 1)]
         _record_nodes(layout, self._nodes)

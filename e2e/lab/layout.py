@@ -25,7 +25,7 @@ FIRST_NODE = "node-1"
 
 def state_folder(chosen: str | None) -> pathlib.Path:
     """The lab's folder: the switch, else the environment, else the default."""
-    return pathlib.Path(chosen or os.environ.get("VECTORKEEP_LAB_STATE") or DEFAULT_STATE).absolute()
+    return pathlib.Path(chosen or os.environ.get("VECTORKEEP_LAB_STATE") or DEFAULT_STATE).resolve()
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,12 @@ def set_up_node(layout: Layout, node: Node, others: list[Node]) -> None:
         uplink = "eth0"
     run(*prefix, "ip", "address", "replace", f"{node.address}/24", "dev", uplink)
     if METADATA_INTERFACE not in interfaces(*prefix):
-        run(*prefix, "ip", "link", "add", METADATA_INTERFACE, "type", "dummy")
+        # A bridge without ports: the kernel may have no `dummy` interfaces.
+        run(*prefix, "ip", "link", "add", METADATA_INTERFACE, "type", "bridge")
     run(*prefix, "ip", "link", "set", METADATA_INTERFACE, "up")
     run(*prefix, "ip", "address", "replace", f"{METADATA_ADDRESS}/32", "dev", METADATA_INTERFACE)
     # A service address is translated before it is routed, except for the host's own packets: those
-    # need some route. What is left over ends in the dummy interface.
+    # need some route. What is left over ends in the empty bridge.
     run(*prefix, "ip", "route", "replace", SERVICE_RANGE, "dev", METADATA_INTERFACE, "src", node.address)
     # A dead pod's address has no route of its own and must not follow the default route.
     for unreachable in (POD_RANGE, "198.18.0.0/15"):
