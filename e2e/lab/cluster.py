@@ -16,7 +16,7 @@ from .controlplane import ControlPlane, Endpoints
 from .errors import LabError
 from .layout import API_PORT, FIRST_NODE, Layout, Node
 from .node import NodeServices
-from .process import Processes
+from .process import MARK, Processes, mark_of
 from .versions import CLUSTER
 
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
@@ -35,6 +35,8 @@ def exclusive(layout: Layout):
         except BlockingIOError:
             print("waiting for another lab command to finish", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        # Commands that are still running when this program is killed are the lab's too.
+        os.environ[MARK] = mark_of(layout)
         yield
 
 
