@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 
 from .images import COREDNS, LOCAL_PATH, PROBE
-from .layout import CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS, Layout, Node
+from .layout import CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS, Layout
 
 STORAGE_NAMESPACE = "local-path-storage"
 
@@ -22,9 +22,9 @@ COREFILE = f""".:53 {{
 """
 
 
-def manifests(layout: Layout, nodes: list[Node]) -> str:
+def manifests(layout: Layout) -> str:
     """All objects as one JSON list for `kubectl apply`."""
-    items = [*_policy_rights(), *_dns(), *_volumes(layout, nodes)]
+    items = [*_policy_rights(), *_dns(), *_volumes(layout)]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=1)
 
 
@@ -116,10 +116,11 @@ def _dns() -> list[dict]:
     ]
 
 
-def _volumes(layout: Layout, nodes: list[Node]) -> list[dict]:
+def _volumes(layout: Layout) -> list[dict]:
     account = "local-path-provisioner"
-    # The nodes share the machine's file system, so each needs a folder of its own.
-    paths = [{"node": node.name, "paths": [str(layout.node(node) / "volumes")]} for node in nodes]
+    # One folder for all nodes: they share the machine's file system, volume names are unique, and
+    # each volume is bound to its node.
+    paths = [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(layout.root / "volumes")]}]
     work_pod = _object("Pod", "helper-pod", spec={
         "priorityClassName": "system-node-critical",
         "containers": [{"name": "helper-pod", "image": PROBE, "imagePullPolicy": "IfNotPresent",

@@ -115,7 +115,7 @@ class Cluster:
     def _apply_addons(self) -> None:
         self._layout.manifests.mkdir(exist_ok=True)
         file = self._layout.manifests / "addons.json"
-        file.write_text(addons.manifests(self._layout, self._nodes))
+        file.write_text(addons.manifests(self._layout))
         deadline = time.monotonic() + 30
         while True:
             try:

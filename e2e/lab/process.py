@@ -134,6 +134,8 @@ class Processes:
         partial = self._record(name).with_suffix(".partial")
         partial.write_text(json.dumps(record))
         partial.replace(self._record(name))
+        # The process outlives this program: Popen must not wait for it, nor complain.
+        process.returncode = 0
         return True
 
     def stop(self, name: str, *, grace: float = GRACE_SECONDS) -> None:
