@@ -14,6 +14,7 @@ from . import addons, images, network, teardown
 from .build import Programs, ensure_debian_packages
 from .controlplane import ControlPlane, Endpoints
 from .errors import LabError
+from .files import write_if_changed
 from .layout import API_PORT, FIRST_NODE, Layout, Node
 from .node import NodeServices
 from .process import MARK, Processes, mark_of
@@ -113,9 +114,8 @@ class Cluster:
             images.load(services, archive)
 
     def _apply_addons(self) -> None:
-        self._layout.manifests.mkdir(exist_ok=True)
         file = self._layout.manifests / "addons.json"
-        file.write_text(addons.manifests(self._layout))
+        write_if_changed(file, addons.manifests(self._layout))
         deadline = time.monotonic() + 30
         while True:
             try:

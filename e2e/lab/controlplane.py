@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from . import pki
 from .build import Programs
 from .errors import LabError
+from .files import write_if_changed
 from .layout import API_SERVICE_ADDRESS, CLUSTER_DOMAIN, POD_RANGE, SERVICE_RANGE, Layout
 from .process import Processes
 
@@ -102,7 +103,7 @@ class ControlPlane:
         proxy_client = self._front_proxy.issue("front-proxy-client", "front-proxy-client")
         public, private = pki.service_account_keys(pki_folder)
         policy = self._layout.root / "audit-policy.json"
-        policy.write_text(json.dumps(AUDIT_POLICY))
+        write_if_changed(policy, json.dumps(AUDIT_POLICY))
         self._layout.logs.mkdir(parents=True, exist_ok=True)
         self.processes.ensure("kube-apiserver", [
             self._programs.path("kube-apiserver"),
@@ -170,10 +171,9 @@ class ControlPlane:
         status, keys = self.get("/openid/v1/jwks")
         if status != 200:
             raise LabError(f"kube-apiserver answered {status} to the request for its token keys")
-        self._layout.issuer.mkdir(exist_ok=True)
-        (self._layout.issuer / "jwks.json").write_bytes(keys)
-        (self._layout.issuer / "sa.pub").write_bytes((self._layout.pki / "sa.pub").read_bytes())
-        (self._layout.issuer / "issuer").write_text(ISSUER + "\n")
+        write_if_changed(self._layout.issuer / "jwks.json", keys)
+        write_if_changed(self._layout.issuer / "sa.pub", (self._layout.pki / "sa.pub").read_bytes())
+        write_if_changed(self._layout.issuer / "issuer", ISSUER + "\n")
 
     def start_controllers(self, controllers: str = "*", *, secure_port: int = 10257) -> None:
         """Starts kube-controller-manager with the named controllers."""

@@ -14,6 +14,7 @@ from . import metadata
 from .build import Programs
 from .controlplane import ControlPlane
 from .errors import LabError
+from .files import write_if_changed
 from .images import PAUSE
 from .layout import (CLUSTER_DOMAIN, DNS_SERVICE_ADDRESS, METADATA_ADDRESS, POD_RANGE, Layout, Node)
 from .process import Processes, default_environment
@@ -49,7 +50,7 @@ class NodeServices:
         self._write_network_config()
         self._write_registry_block()
         config = self._folder / "containerd.toml"
-        config.write_text(self._containerd_config())
+        write_if_changed(config, self._containerd_config())
         environment = default_environment()
         # containerd looks its shim up in PATH.
         environment["PATH"] = f"{self._programs.folder('containerd')}:{environment['PATH']}"
@@ -126,13 +127,12 @@ Root = "{folder}/runc"
         wanted["vklab-policy"] = pathlib.Path(self._programs.path("netpol"))
         for name, target in wanted.items():
             link = binaries / name
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
-        configuration = self._folder / "cni" / "conf"
-        configuration.mkdir(parents=True, exist_ok=True)
+            if not (link.is_symlink() and link.readlink() == target):
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
         # Every pod has a routed link of its own to the host, so all its traffic passes the host's
         # hooks, where policies hold.
-        (configuration / "10-lab.conflist").write_text(json.dumps({
+        write_if_changed(self._folder / "cni" / "conf" / "10-lab.conflist", json.dumps({
             "cniVersion": "1.0.0",
             "name": "lab",
             "plugins": [
@@ -157,9 +157,7 @@ Root = "{folder}/runc"
 
     def _write_registry_block(self) -> None:
         """Points every registry at a closed port: a missing image must fail here, not ask the network."""
-        folder = self._folder / "registries" / "_default"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "hosts.toml").write_text('server = "http://127.0.0.1:1"\n')
+        write_if_changed(self._folder / "registries" / "_default" / "hosts.toml", 'server = "http://127.0.0.1:1"\n')
 
     def start_kubelet(self, plane: ControlPlane) -> None:
         """Starts the kubelet and kube-proxy and the policy engine."""
@@ -169,9 +167,9 @@ Root = "{folder}/runc"
         server = plane.authority.issue(f"kubelet-{node.name}-serving", node.name, server=True,
                                        names=(node.name, node.address))
         empty = folder / "resolv.conf"
-        empty.write_text("")
+        write_if_changed(empty, "")
         settings = folder / "kubelet.json"
-        settings.write_text(json.dumps(self._kubelet_settings(plane, server, empty), indent=1))
+        write_if_changed(settings, json.dumps(self._kubelet_settings(plane, server, empty), indent=1))
         self._create_cgroup()
         self._ensure(KUBELET, [
             self._programs.path("kubelet"), f"--config={settings}", f"--kubeconfig={config}",
@@ -230,7 +228,7 @@ Root = "{folder}/runc"
     def _start_proxy(self, plane: ControlPlane) -> None:
         node = self._node
         settings = self._folder / "kube-proxy.json"
-        settings.write_text(json.dumps({
+        write_if_changed(settings, json.dumps({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
             "mode": "nftables",

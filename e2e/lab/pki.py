@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 
 from .errors import LabError
+from .files import write_if_changed
 
 LIFETIME_DAYS = "3650"
 
@@ -84,7 +85,7 @@ def service_account_keys(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Pa
         partial = folder / "sa.key.partial"
         _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(partial))
         partial.replace(private)
-    public.write_bytes(_openssl("pkey", "-in", str(private), "-pubout"))
+    write_if_changed(public, _openssl("pkey", "-in", str(private), "-pubout"))
     return public, private
 
 
@@ -105,8 +106,4 @@ def write_kubeconfig(path: pathlib.Path, server: str, authority: pathlib.Path,
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
         "current-context": "lab",
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_if_changed(path, json.dumps(content, indent=1) + "\n", mode=0o600)

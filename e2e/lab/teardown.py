@@ -32,7 +32,7 @@ FOLDERS = ("/run/containerd", "/run/netns", "/run/runc", "/run/cdi", "/var/lib/k
            "/usr/libexec/kubernetes", "/var/run/kubernetes", "/etc/kubernetes")
 # nftables tables of the lab's programs.
 TABLES = (("ip", "vklab_policy"), ("inet", FENCE_TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy"),
-          ("inet", "cni_hostport"), ("inet", "kubelet"), ("ip", "kubelet"))
+          ("ip", "cni_hostport"), ("ip6", "cni_hostport"))
 UNREACHABLE = (POD_RANGE, "198.18.0.0/15")
 
 
