@@ -1,0 +1,112 @@
+//! What the operator reports about a cluster. Nothing reads it back: deleting a status changes nothing.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator reports about a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VectorClusterStatus {
+    /// Generation of the resource that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Identity of the cluster, which the key policy names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// Namespace of the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_plane_namespace: Option<String>,
+    /// Address for clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Secret in the resource's namespace that holds address, CA certificate and initial password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_secret: Option<String>,
+    /// Version that the engine reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// What the engine says about the master key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyStatus>,
+    /// When certificates end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificateStatus>,
+    /// `Ready`, `Reconciling`, `Stalled`, `KeyAccessible`, `CertificatesValid`, `NetworkIsolated`, `UpToDate`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What the engine says about the master key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// `Accessible`, `Refused`, `Unreachable`, `Invalid` or `Unknown`.
+    pub state: String,
+    /// When the key last answered, given while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<String>,
+    /// Whether the KMS is asked at another address than the public one of the key's region.
+    #[serde(default)]
+    pub endpoint_override: bool,
+    /// State of each encryption zone, by its random id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub zones: Vec<ZoneStatus>,
+}
+
+/// State of one encryption zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneStatus {
+    /// Random id: that of a database, or of the system zone.
+    pub id: String,
+    /// `system` or `database`.
+    pub purpose: String,
+    /// Version of the zone's key.
+    pub version: i64,
+    /// State of the zone's key.
+    pub state: String,
+}
+
+/// When certificates end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// End of the certificate that clients see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_not_after: Option<String>,
+    /// End of the engine's internal certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internal_not_after: Option<String>,
+    /// End of the operator's client certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_not_after: Option<String>,
+    /// End of the CA that clients trust.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_ca_not_after: Option<String>,
+}
+
+/// One condition, in Kubernetes' own shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What is judged.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 316))]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Generation of the resource that was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When the condition's status last changed.
+    #[schemars(extend("format" = "date-time"))]
+    pub last_transition_time: String,
+    /// One word for programs.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// One sentence for people: what is the matter and what to do.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}
