@@ -25,8 +25,8 @@ pub struct Tls {
     pub dns_names: Vec<String>,
 }
 
-/// A DNS name of at least two labels, without wildcards.
-pub const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$";
+/// A DNS name without wildcards.
+pub const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 
 impl Default for Tls {
     fn default() -> Self {
