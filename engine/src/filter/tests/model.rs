@@ -295,6 +295,16 @@ fn number() -> impl Strategy<Value = Num> {
     })
 }
 
+/// A field against a constant, either way round: what has fast paths.
+fn plain_comparison() -> impl Strategy<Value = Condition> {
+    let field = prop::sample::select(vec!["id", "tiny", "num", "price", "score"]).prop_map(Num::Field);
+    let constant = prop_oneof![(-12i32..12).prop_map(Num::Int), (-30i32..30).prop_map(Num::Float)];
+    (comparison(), field, constant, any::<bool>()).prop_map(|(operator, field, constant, mirrored)| match mirrored {
+        true => Condition::Numbers(operator, constant, field),
+        false => Condition::Numbers(operator, field, constant),
+    })
+}
+
 fn path() -> impl Strategy<Value = Path> {
     let key = || prop::sample::select(vec!["a", "b"]);
     prop_oneof![key().prop_map(Path::Meta), key().prop_map(Path::Dynamic)]
@@ -315,22 +325,23 @@ fn condition() -> impl Strategy<Value = Condition> {
     let constants = || prop::collection::vec(constant(), 0..4);
     let nullable = prop::sample::select(vec!["name", "tiny", "meta", "price"]);
     let leaf = prop_oneof![
-        (comparison(), number(), number())
+        4 => plain_comparison(),
+        1 => (comparison(), number(), number())
             .prop_map(|(operator, left, right)| Condition::Numbers(operator, left, right)),
-        (-12i32..6, number(), -6i32..12).prop_map(|(low, middle, high)| Condition::Range(low, middle, high)),
-        (number(), list(), any::<bool>())
+        1 => (-12i32..6, number(), -6i32..12).prop_map(|(low, middle, high)| Condition::Range(low, middle, high)),
+        1 => (number(), list(), any::<bool>())
             .prop_map(|(value, values, negated)| Condition::NumberIn(value, values, negated)),
-        (comparison(), "[ab]{0,2}").prop_map(|(operator, value)| Condition::Text(operator, value)),
-        (words(), any::<bool>()).prop_map(|(values, negated)| Condition::TextIn(values, negated)),
-        "[ab%_]{0,4}".prop_map(Condition::Like),
-        (nullable, any::<bool>()).prop_map(|(field, negated)| Condition::IsNull(field, negated)),
-        (prop::sample::select(vec!["==", "!="]), any::<bool>())
+        1 => (comparison(), "[ab]{0,2}").prop_map(|(operator, value)| Condition::Text(operator, value)),
+        1 => (words(), any::<bool>()).prop_map(|(values, negated)| Condition::TextIn(values, negated)),
+        1 => "[ab%_]{0,4}".prop_map(Condition::Like),
+        1 => (nullable, any::<bool>()).prop_map(|(field, negated)| Condition::IsNull(field, negated)),
+        1 => (prop::sample::select(vec!["==", "!="]), any::<bool>())
             .prop_map(|(operator, value)| Condition::Flag(operator, value)),
-        (path(), comparison(), constant()).prop_map(|(path, operator, value)| Condition::Json(path, operator, value)),
-        (path(), constants(), any::<bool>())
+        1 => (path(), comparison(), constant()).prop_map(|(path, operator, value)| Condition::Json(path, operator, value)),
+        1 => (path(), constants(), any::<bool>())
             .prop_map(|(path, values, negated)| Condition::JsonIn(path, values, negated)),
-        path().prop_map(Condition::Exists),
-        (path(), constants(), any::<bool>()).prop_map(|(path, values, all)| Condition::Contains(path, values, all)),
+        1 => path().prop_map(Condition::Exists),
+        1 => (path(), constants(), any::<bool>()).prop_map(|(path, values, all)| Condition::Contains(path, values, all)),
     ];
     leaf.prop_recursive(3, 12, 3, |inner| {
         let parts = prop::collection::vec(inner.clone(), 1..4);
