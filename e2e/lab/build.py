@@ -6,6 +6,7 @@ so that a changed pin builds anew and an unchanged one costs nothing.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
@@ -30,6 +31,7 @@ def go_environment() -> dict[str, str]:
     return {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -trimpath", "GOWORK": "off"}
 
 
+@functools.cache
 def _go_version() -> str:
     if not shutil.which("go"):
         raise LabError("the Go toolchain is missing: install Go 1.26 or newer and put `go` in PATH")
@@ -109,10 +111,10 @@ def _build_programs(group: Group, flags: list[str], folder: pathlib.Path) -> Non
 
 
 def ensure_debian_packages() -> None:
-    """Installs the Debian packages whose programs are missing."""
+    """Installs the Debian packages whose programs or files are missing."""
     search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    missing = sorted({package for program, package in DEBIAN_PACKAGES.items()
-                      if not shutil.which(program, path=search)})
+    missing = sorted({package for wanted, package in DEBIAN_PACKAGES.items()
+                      if not (os.path.exists(wanted) if wanted.startswith("/") else shutil.which(wanted, path=search))})
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):

@@ -1,7 +1,6 @@
 """Runs Kubernetes' own NetworkPolicy suite against the lab: the judge of its policy engine."""
 from __future__ import annotations
 
-import os
 import pathlib
 import re
 import shutil
@@ -75,8 +74,7 @@ def run_suite(layout: Layout, focus: str | None) -> int:
 def _run(command: list[str], log: pathlib.Path) -> int:
     started = time.monotonic()
     with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                   env={**os.environ, "GOMAXPROCS": "2"})
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             while True:
                 try:

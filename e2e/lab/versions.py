@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 GO_MODULES = pathlib.Path(__file__).resolve().parent / "go"
 
-# Program on this machine -> Debian package that brings it.
+# Program (or file) on this machine -> Debian package that brings it.
 DEBIAN_PACKAGES = {
     "nft": "nftables",
     "runc": "runc",
@@ -21,6 +21,7 @@ DEBIAN_PACKAGES = {
     "openssl": "openssl",
     "ip": "iproute2",
     "nsenter": "util-linux",
+    "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
 }
 
 
