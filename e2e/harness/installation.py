@@ -1,0 +1,162 @@
+"""VectorKeep installed on a cluster, and clusters of it as a customer sees them."""
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import pathlib
+import tempfile
+from dataclasses import dataclass, field
+
+from pymilvus import MilvusClient
+
+from . import kms
+from .cluster import Cluster
+from .images import Images
+from .portforward import PortForward
+from .shell import ROOT, program, run, wait_for
+
+OPERATOR_NAMESPACE = "vectorkeep-system"
+INSTALLATION_ID = "demo"
+# The simulator stands for a KMS outside the cluster; its pod's address is one of these.
+KMS_RANGE = "10.244.0.0/16"
+
+
+@dataclass
+class Installation:
+    """The operator, installed by Helm."""
+
+    cluster: Cluster
+    images: Images
+
+    def install(self) -> None:
+        """Installs or upgrades the chart and waits until the operator runs."""
+        self.cluster.helm(
+            "upgrade", "--install", "vectorkeep", ROOT / "charts" / "vectorkeep",
+            "--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s",
+            "--set", f"installationId={INSTALLATION_ID}",
+            "--set", f"operator.image={self.images.operator}",
+            "--set", f"engine.image={self.images.engine}",
+            "--set", f"network.kmsEgress[0]={KMS_RANGE}:8443",
+        )
+
+
+def cluster_id(namespace: str, name: str) -> str:
+    """The id that a cluster will have; known before it exists, so that a key policy can name it."""
+    return "vc" + hashlib.sha256(f"{INSTALLATION_ID}/{namespace}/{name}".encode()).hexdigest()[:16]
+
+
+@dataclass
+class Tenant:
+    """One `VectorCluster` and what its owner has: a namespace, a key, a connection secret."""
+
+    cluster: Cluster
+    simulator: kms.KmsSimulator
+    namespace: str
+    name: str
+    spec: dict = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The cluster id."""
+        return cluster_id(self.namespace, self.name)
+
+    @property
+    def data_plane(self) -> str:
+        """The namespace that the operator makes for it."""
+        return f"vk-{self.id}"
+
+    @property
+    def key(self) -> str:
+        """Id of its key in the KMS."""
+        return f"key-{self.id}"
+
+    def create_key(self) -> None:
+        """Makes the customer's namespace, key and role; the key's policy is what the CLI prints."""
+        self.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+        self.simulator.create(self.key, f"role-{self.id}", self.key_policy(), f"system:serviceaccount:{self.data_plane}:engine")
+
+    def key_policy(self) -> dict:
+        """The key-policy statement for this cluster, from the CLI."""
+        printed = self.cli("key-policy", "--key-arn", kms.key_arn(self.key), "--role-arn", kms.role_arn(f"role-{self.id}"))
+        return json.loads(printed[printed.index("{"):printed.rindex("}") + 1])
+
+    def cli(self, command: str, *arguments: object) -> str:
+        """Runs `kubectl vectorkeep`."""
+        return run(program("kubectl-vectorkeep"), "--kubeconfig", self.cluster.kubeconfig, command, self.name,
+                   "-n", self.namespace, *arguments)
+
+    def resource(self) -> dict:
+        """The resource as the customer would apply it."""
+        spec = {
+            "encryption": {
+                "aws": {
+                    "keyArn": kms.key_arn(self.key),
+                    "roleArn": kms.role_arn(f"role-{self.id}"),
+                    "endpoints": {"kms": kms.ENDPOINT, "sts": kms.ENDPOINT, "caBundle": self.simulator.ca_bundle},
+                },
+                "checkInterval": "10s",
+            },
+            "resources": {"requests": {"cpu": "100m", "memory": "3Gi"}, "limits": {"memory": "3Gi"}},
+            "storage": {"volume": {"size": "4Gi"}},
+            "tls": {"dnsNames": ["localhost"]},
+            "network": {"clients": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}}]},
+            "deletionPolicy": "Delete",
+        }
+        return {
+            "apiVersion": "vectorkeep.dev/v1alpha1", "kind": "VectorCluster",
+            "metadata": {"name": self.name, "namespace": self.namespace}, "spec": spec | self.spec,
+        }
+
+    def apply(self) -> None:
+        """Applies the resource."""
+        self.cluster.apply(self.resource())
+
+    def delete(self) -> None:
+        """Deletes the resource and waits until it is gone."""
+        self.cluster.kubectl("-n", self.namespace, "delete", "vcl", self.name, "--ignore-not-found", "--timeout=180s")
+
+    def status(self) -> dict:
+        """The resource's status."""
+        return self.cluster.get("-n", self.namespace, "vcl", self.name).get("status", {})
+
+    def condition(self, kind: str) -> dict:
+        """One condition of the status; empty if it isn't there."""
+        return next((found for found in self.status().get("conditions", []) if found["type"] == kind), {})
+
+    def wait_ready(self, seconds: float = 240) -> None:
+        """Waits until the cluster is Ready."""
+        wait_for(f"{self.name} Ready", lambda: self.condition("Ready").get("status") == "True", seconds)
+
+    def connection(self) -> dict[str, str]:
+        """The connection secret."""
+        secret = self.cluster.get("-n", self.namespace, "secret", f"{self.name}-connection")
+        return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+
+
+class Client:
+    """An unmodified `pymilvus` client through a port-forward, with TLS verified against the cluster's CA."""
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        self.forward = PortForward(tenant.cluster, tenant.data_plane, "pod/engine-0", 19530)
+        self._folder = tempfile.TemporaryDirectory()
+        self.token = ""
+
+    def __enter__(self) -> Client:
+        connection = self.tenant.connection()
+        self.ca = pathlib.Path(self._folder.name) / "ca.crt"
+        self.ca.write_text(connection["ca.crt"])
+        self.token = connection["token"]
+        self.forward.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.forward.stop()
+        self._folder.cleanup()
+
+    def connect(self, **options: object) -> MilvusClient:
+        """A new client."""
+        self.forward.ensure()
+        settings = {"uri": f"https://localhost:{self.forward.port}", "token": self.token, "server_pem_path": str(self.ca)}
+        return MilvusClient(**(settings | options))

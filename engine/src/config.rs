@@ -1,0 +1,204 @@
+//! The configuration file of `serve` (TOML). Unknown keys are refused, so that a typing error can't switch off anything.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The file as a whole.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Config {
+    /// Part of the encryption context of every KMS call.
+    pub cluster_id: String,
+    /// Folder of the sealed store.
+    pub data_dir: PathBuf,
+    /// Memory for data, bytes.
+    pub memory_budget_bytes: usize,
+    pub listen: Listen,
+    pub tls: Tls,
+    pub auth: Auth,
+    pub kms: KmsConfig,
+}
+
+/// Addresses to listen on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Listen {
+    pub client: SocketAddr,
+    pub health: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Folders with `tls.crt`, `tls.key` and `ca.crt`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// What clients see.
+    pub serving_dir: PathBuf,
+    /// What the operator, probes and metrics see; its CA also signs the operator's certificate.
+    pub internal_dir: PathBuf,
+    /// The URI that the operator's certificate must carry.
+    pub operator_uri: String,
+}
+
+/// Where the first password comes from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Read when the system zone is created; later changes of the file change nothing.
+    pub root_password_file: PathBuf,
+}
+
+/// The customer's KMS.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KmsConfig {
+    check_interval_seconds: u64,
+    outage_grace_seconds: u64,
+    /// AWS KMS.
+    pub aws: Option<Aws>,
+    /// A key file, for development only.
+    pub local: Option<Local>,
+}
+
+/// AWS KMS with a web identity.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Aws {
+    pub key_arn: String,
+    pub role_arn: String,
+    pub web_identity_token_file: PathBuf,
+    pub kms_endpoint: Option<String>,
+    pub sts_endpoint: Option<String>,
+    /// PEM file of further CAs for these endpoints.
+    pub ca_bundle_file: Option<PathBuf>,
+}
+
+/// The key file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Local {
+    pub key_file: PathBuf,
+}
+
+impl KmsConfig {
+    /// A `local` configuration with the default times.
+    pub fn local(key_file: PathBuf) -> Self {
+        Self { check_interval_seconds: 10, outage_grace_seconds: 600, aws: None, local: Some(Local { key_file }) }
+    }
+
+    /// Bound of the kill switch.
+    pub fn check_interval(&self) -> Duration {
+        Duration::from_secs(self.check_interval_seconds)
+    }
+
+    /// How long a silent KMS is endured.
+    pub fn outage_grace(&self) -> Duration {
+        Duration::from_secs(self.outage_grace_seconds)
+    }
+
+    /// Whether an endpoint does not come from the key's ARN.
+    pub fn endpoint_override(&self) -> bool {
+        self.aws.as_ref().is_some_and(|aws| aws.kms_endpoint.is_some() || aws.sts_endpoint.is_some())
+    }
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("the configuration file {path} can't be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no valid TOML, or has a wrong or unknown key.
+    #[error("the configuration file {path} is wrong: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: Box<toml::de::Error>,
+    },
+    /// Values that don't go together.
+    #[error("the configuration is wrong: {0}")]
+    Invalid(&'static str),
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let config: Self =
+            toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.kms.aws.is_some() == self.kms.local.is_some() {
+            return Err(ConfigError::Invalid("exactly one of kms.aws and kms.local must be set"));
+        }
+        if !(1..=60).contains(&self.kms.check_interval_seconds) {
+            return Err(ConfigError::Invalid("kms.check_interval_seconds must be between 1 and 60"));
+        }
+        if self.memory_budget_bytes < 64 * 1024 * 1024 {
+            return Err(ConfigError::Invalid("memory_budget_bytes must be at least 67108864 (64 MiB)"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        cluster_id = "vc0123456789abcdef"
+        data_dir = "/var/lib/vectorkeep"
+        memory_budget_bytes = 1073741824
+        [listen]
+        client = "0.0.0.0:19530"
+        health = "0.0.0.0:9091"
+        admin = "0.0.0.0:9092"
+        [tls]
+        serving_dir = "/s"
+        internal_dir = "/i"
+        operator_uri = "vectorkeep://vc0123456789abcdef/operator"
+        [auth]
+        root_password_file = "/p"
+        [kms]
+        check_interval_seconds = 10
+        outage_grace_seconds = 600
+        [kms.local]
+        key_file = "/k"
+    "#;
+
+    fn parse(text: &str) -> Result<(), String> {
+        let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_complete_file_is_accepted() {
+        assert_eq!(parse(GOOD), Ok(()));
+    }
+
+    #[test]
+    fn an_unknown_key_or_a_wrong_value_is_refused_by_name() {
+        let unknown = parse(&GOOD.replace("data_dir", "data_folder"));
+        assert!(unknown.is_err_and(|error| error.contains("data_folder")));
+        let interval = parse(&GOOD.replace("interval_seconds = 10", "interval_seconds = 61"));
+        assert!(interval.is_err_and(|error| error.contains("check_interval_seconds")));
+        let neither = parse(&GOOD.replace("[kms.local]\n        key_file = \"/k\"", ""));
+        assert!(neither.is_err_and(|error| error.contains("exactly one")));
+    }
+}

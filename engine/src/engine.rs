@@ -1,0 +1,295 @@
+//! The engine as one value: configuration, gate, metrics, and the loop that unlocks and locks it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use object_store::local::LocalFileSystem;
+use prost::Message;
+use tokio::sync::watch;
+use vectorkeep_keyring::kms::aws::{AwsKms, AwsKmsConfig};
+use vectorkeep_keyring::kms::local::LocalKms;
+use vectorkeep_keyring::kms::{DataKey, Kms, KmsError, KmsErrorKind};
+use vectorkeep_keyring::{
+    EncryptionContext, EzkBytes, KeyState, KeyStatus, Keyring, KeyringError, LockReason, Purpose, WatchConfig, ZoneId,
+};
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::gate::{Database, Gate, Unlocked};
+use crate::metrics::Metrics;
+use crate::proto::storage;
+use crate::server::auth::Users;
+use crate::storage::keys::{self, Kind};
+use crate::storage::shard::{Operation, Shard, decode};
+
+/// The database that every cluster has.
+const DEFAULT_DATABASE: &str = "default";
+/// Requests in work get so long to leave after the gate was shut; their answers are refused all the same.
+const LEAVE: Duration = Duration::from_millis(200);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    /// The configuration.
+    pub config: Config,
+    /// Lets requests in while the keys are there.
+    pub gate: Gate,
+    /// Counters.
+    pub metrics: Metrics,
+    /// A new one for each process image.
+    pub boot_id: uuid::Uuid,
+    /// What the last check of the master key said.
+    pub key: watch::Sender<KeyStatus>,
+    budget: Budget,
+    clients: AtomicI64,
+}
+
+/// Where the engine is in its life, as the admin API tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum State {
+    Locked,
+    Unlocking,
+    Serving,
+}
+
+impl Engine {
+    /// A locked engine.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(config.memory_budget_bytes),
+            config,
+            gate: Gate::default(),
+            metrics: Metrics::default(),
+            boot_id: uuid::Uuid::new_v4(),
+            key: watch::Sender::new(KeyStatus::default()),
+            clients: AtomicI64::new(1),
+        })
+    }
+
+    /// A number for a client that connects.
+    pub fn next_client(&self) -> i64 {
+        self.clients.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where the engine is in its life.
+    pub fn state(&self) -> State {
+        match (self.gate.unlocked().is_some(), self.key.borrow().state) {
+            (true, _) => State::Serving,
+            (false, KeyState::Accessible) => State::Unlocking,
+            (false, _) => State::Locked,
+        }
+    }
+
+    /// Memory in use and the limit.
+    pub fn memory(&self) -> (usize, usize) {
+        self.budget.usage()
+    }
+
+    /// Unlocks as soon as the KMS allows it, serves, and returns when this process image must go: because the keys must
+    /// be given up, or because it holds remains of a failed attempt. The caller replaces the process.
+    pub async fn run(self: &Arc<Self>) -> Replace {
+        let interval = self.config.kms.check_interval();
+        loop {
+            let kms = match self.kms() {
+                Ok(kms) => Arc::new(Counting { kms, used: AtomicU64::new(0) }),
+                Err(error) => {
+                    self.report(&error);
+                    tokio::time::sleep(interval / 2).await;
+                    continue;
+                }
+            };
+            match self.unlock(kms.clone()).await {
+                Ok(unlocked) => return self.serve(unlocked).await,
+                Err(error) => {
+                    tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
+                    tokio::time::sleep(interval / 2).await;
+                    // A key that was unwrapped on the way may lie in memory that nobody wiped.
+                    if kms.used.load(Ordering::Acquire) > 0 {
+                        return Replace::AfterFailure;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, unlocked: Arc<Unlocked>) -> Replace {
+        let maintenance: Vec<_> =
+            unlocked.databases.iter().map(|database| database.shard.start_maintenance()).collect();
+        self.gate.open(unlocked.clone());
+        tracing::info!("the engine is unlocked and serves");
+        let config = WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
+        let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
+        self.gate.shut();
+        maintenance.iter().for_each(tokio::task::JoinHandle::abort);
+        let waited = async {
+            while self.gate.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _timed_out = tokio::time::timeout(LEAVE, waited).await;
+        Replace::Locked(reason)
+    }
+
+    /// Opens the keyring and everything in it.
+    async fn unlock(self: &Arc<Self>, kms: Arc<dyn Kms>) -> Result<Arc<Unlocked>> {
+        let raw = LocalFileSystem::new_with_prefix(store_dir(&self.config.data_dir)?)?.with_fsync(true);
+        let opened = Keyring::open(Arc::new(raw), kms, &self.config.cluster_id).await;
+        let keyring = opened.inspect_err(|error| self.report_keyring(error))?;
+        keyring.set_outage_grace(self.config.kms.outage_grace());
+        let checked = vectorkeep_keyring::CheckOutcome::Ok;
+        self.key.send_modify(|status| {
+            status.state = checked.state();
+            status.message.clear();
+            status.last_success = Some(std::time::SystemTime::now());
+            status.last_check = status.last_success;
+        });
+        let system = Shard::open(keyring.system().sealed_store("shard"), self.budget.clone()).await?;
+        let users = Users::new(system.clone());
+        users.ensure_root(&root_password(&self.config.auth.root_password_file)?).await?;
+        let mut databases = Vec::new();
+        for (name, zone, created) in databases_in(&keyring, &system).await? {
+            let store = keyring.zone(zone)?.sealed_store("shard");
+            let shard = Shard::open(store, self.budget.clone()).await?;
+            databases.push(Arc::new(Database { name, zone, created, shard }));
+        }
+        Ok(Arc::new(Unlocked { keyring, users, databases, budget: self.budget.clone() }))
+    }
+
+    /// Closes the shards in order, so that the next start has nothing to replay.
+    pub async fn close(&self) {
+        let Some(unlocked) = self.gate.unlocked() else { return };
+        self.gate.shut();
+        for database in &unlocked.databases {
+            if let Err(error) = database.shard.close().await {
+                tracing::warn!(reason = %error, "a shard was not closed; its log is replayed at the next start");
+            }
+        }
+    }
+
+    fn kms(&self) -> std::result::Result<Arc<dyn Kms>, KmsError> {
+        if let Some(local) = &self.config.kms.local {
+            return Ok(Arc::new(LocalKms::open(&local.key_file)?));
+        }
+        let aws = self.config.kms.aws.clone();
+        let aws = aws.ok_or_else(|| KmsError::invalid("no KMS is configured; set kms.aws or kms.local"))?;
+        let watch = WatchConfig { interval: self.config.kms.check_interval(), outage_grace: Duration::ZERO };
+        Ok(Arc::new(AwsKms::new(AwsKmsConfig {
+            key_arn: aws.key_arn,
+            role_arn: aws.role_arn,
+            web_identity_token_file: aws.web_identity_token_file,
+            kms_endpoint: aws.kms_endpoint,
+            sts_endpoint: aws.sts_endpoint,
+            ca_bundle_file: aws.ca_bundle_file,
+            call_timeout: watch.call_timeout(),
+            session_name: self.config.cluster_id.clone(),
+        })?))
+    }
+
+    fn report_keyring(&self, error: &KeyringError) {
+        match error {
+            KeyringError::Kms(error) => self.report(error),
+            other => self.key.send_modify(|status| status.message = other.to_string()),
+        }
+    }
+
+    fn report(&self, error: &KmsError) {
+        self.key.send_modify(|status| {
+            status.state = match error.kind {
+                KmsErrorKind::Refused => KeyState::Refused,
+                KmsErrorKind::Unreachable => KeyState::Unreachable,
+                KmsErrorKind::Invalid => KeyState::Invalid,
+            };
+            status.message = error.message.clone();
+            status.last_check = Some(std::time::SystemTime::now());
+        });
+    }
+}
+
+/// Why the process must replace itself.
+#[derive(Debug)]
+pub enum Replace {
+    /// The keys were given up.
+    Locked(LockReason),
+    /// Unlocking failed after a key had been unwrapped.
+    AfterFailure,
+}
+
+impl std::fmt::Display for Replace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked(reason) => write!(f, "{reason:?}"),
+            Self::AfterFailure => write!(f, "unlocking failed half-way"),
+        }
+    }
+}
+
+/// Counts the keys that passed through this process image.
+#[derive(Debug)]
+struct Counting {
+    kms: Arc<dyn Kms>,
+    used: AtomicU64,
+}
+
+#[async_trait]
+impl Kms for Counting {
+    async fn generate_data_key(&self, context: &EncryptionContext) -> std::result::Result<DataKey, KmsError> {
+        let key = self.kms.generate_data_key(context).await;
+        self.used.fetch_add(u64::from(key.is_ok()), Ordering::AcqRel);
+        key
+    }
+
+    async fn decrypt(&self, blob: &[u8], context: &EncryptionContext) -> std::result::Result<EzkBytes, KmsError> {
+        let key = self.kms.decrypt(blob, context).await;
+        self.used.fetch_add(u64::from(key.is_ok()), Ordering::AcqRel);
+        key
+    }
+}
+
+/// The folder of the sealed store; everything in it is sealed or a wrapped key.
+pub fn store_dir(data_dir: &Path) -> Result<std::path::PathBuf> {
+    let folder = data_dir.join("store");
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Error::new(Code::Io, format!("the folder {} can't be made: {error}", folder.display())))?;
+    Ok(folder)
+}
+
+fn root_password(file: &Path) -> Result<zeroize::Zeroizing<String>> {
+    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    let text = text.map_err(|error| {
+        Error::new(Code::Io, format!("the root password file {} can't be read: {error}", file.display()))
+    })?;
+    Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Name, zone and creation time of every database. The default one is made when it isn't there.
+async fn databases_in(keyring: &Keyring, system: &Arc<Shard>) -> Result<Vec<(String, ZoneId, u64)>> {
+    let mut databases = Vec::new();
+    for (key, value) in system.records(keys::kind(Kind::Database)).await? {
+        let record: storage::Database = decode("database", value)?;
+        let id = <[u8; 16]>::try_from(record.id.as_ref())
+            .map_err(|_| Error::new(Code::DataIntegrity, "the record of a database is damaged: its id"))?;
+        databases.push((String::from_utf8_lossy(&key[2..]).into_owned(), ZoneId::from_bytes(id), record.created));
+    }
+    if databases.iter().any(|(name, ..)| name == DEFAULT_DATABASE) {
+        return Ok(databases);
+    }
+    // A zone that no record names is what a crash between the two left: it is empty.
+    let named = |zone: ZoneId| databases.iter().any(|(_, named, _)| *named == zone);
+    let left = keyring.zones().into_iter().find(|zone| zone.purpose == Purpose::Database && !named(zone.id));
+    let zone = match left {
+        Some(zone) => zone.id,
+        None => keyring.create_zone(Purpose::Database).await?.id(),
+    };
+    let created = Clock::default().next();
+    let record = storage::Database { id: zone.as_bytes().to_vec().into(), name: DEFAULT_DATABASE.into(), created };
+    let operation = Operation::Put(keys::named(Kind::Database, DEFAULT_DATABASE), record.encode_to_vec().into());
+    system.commit(|_| Ok((vec![operation], || {}))).await?;
+    databases.push((DEFAULT_DATABASE.into(), zone, created));
+    Ok(databases)
+}

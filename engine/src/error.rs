@@ -1,0 +1,119 @@
+//! Errors as clients see them: Milvus codes inside the answer's status.
+
+use crate::proto::common::{ErrorCode, Status};
+
+/// Milvus error codes that the engine answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+#[allow(missing_docs)]
+pub enum Code {
+    NotReady = 1,
+    Unavailable = 2,
+    QuotaExceeded = 9,
+    CollectionNotFound = 100,
+    CollectionNotLoaded = 101,
+    IllegalSchema = 105,
+    PartitionNotFound = 200,
+    IndexNotFound = 700,
+    DatabaseNotFound = 800,
+    Io = 1000,
+    DataIntegrity = 1009,
+    InvalidParameter = 1100,
+    MissingParameter = 1101,
+    NotAuthenticated = 1400,
+    NotPermitted = 1401,
+    FieldNotFound = 1700,
+    FieldInvalid = 1701,
+    KeyRevoked = 2500,
+    Unsupported = 3000,
+    Unexpected = 65535,
+}
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// The code that the client gets.
+    pub code: Code,
+    /// What happened, to which object, and what to do.
+    pub message: String,
+}
+
+/// Result of serving a request.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error with `code`.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// A request that can't be right.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidParameter, message)
+    }
+
+    /// A feature of Milvus that this engine does not serve.
+    pub fn unsupported(what: &str) -> Self {
+        Self::new(Code::Unsupported, format!("{what} is not supported by this engine"))
+    }
+
+    /// The key of the cluster can't be used.
+    pub fn key_revoked() -> Self {
+        Self::new(
+            Code::KeyRevoked,
+            "the encryption key of this cluster is not accessible; data is locked until its owner allows its use again",
+        )
+    }
+
+    /// The in-body status of an answer.
+    pub fn status(&self) -> Status {
+        let deprecated = match self.code {
+            Code::CollectionNotFound => ErrorCode::CollectionNotExists,
+            Code::InvalidParameter | Code::MissingParameter | Code::FieldNotFound | Code::FieldInvalid => {
+                ErrorCode::IllegalArgument
+            }
+            Code::NotPermitted | Code::NotAuthenticated => ErrorCode::PermissionDenied,
+            Code::IndexNotFound => ErrorCode::IndexNotExist,
+            Code::QuotaExceeded => ErrorCode::MemoryQuotaExhausted,
+            Code::NotReady => ErrorCode::NotReadyServe,
+            _ => ErrorCode::UnexpectedError,
+        };
+        Status {
+            error_code: deprecated as i32,
+            code: self.code as i32,
+            reason: self.message.clone(),
+            detail: self.message.clone(),
+            retriable: matches!(self.code, Code::NotReady | Code::Unavailable),
+            ..Default::default()
+        }
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        match vectorkeep_keyring::is_integrity_error(&error) {
+            true => Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {error}")),
+            false => Self::new(Code::Io, format!("the object store failed: {error}")),
+        }
+    }
+}
+
+impl From<slatedb::Error> for Error {
+    fn from(error: slatedb::Error) -> Self {
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = source {
+            let store_error = inner
+                .downcast_ref::<object_store::Error>()
+                .or_else(|| inner.downcast_ref::<std::sync::Arc<object_store::Error>>().map(|error| error.as_ref()));
+            if store_error.is_some_and(vectorkeep_keyring::is_integrity_error) {
+                return Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {error}"));
+            }
+            source = inner.source();
+        }
+        match error.kind() {
+            slatedb::ErrorKind::Data => Self::new(Code::DataIntegrity, format!("the shard is damaged: {error}")),
+            _ => Self::new(Code::Io, format!("the shard's log failed: {error}")),
+        }
+    }
+}

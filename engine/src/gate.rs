@@ -1,0 +1,134 @@
+//! The gate: whether requests are served, checked when one is admitted and again before its answer leaves.
+//!
+//! Locked is where a process starts. While locked there are neither keys nor data in the process, and every request is
+//! answered with Milvus code 2500. Once the gate is shut after having been open, the process is about to replace itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+use vectorkeep_keyring::{Keyring, KeyringError, Lease};
+
+use crate::budget::Budget;
+use crate::error::{Code, Error, Result};
+use crate::server::auth::Users;
+use crate::storage::shard::Shard;
+
+/// What an unlocked engine serves.
+#[derive(Debug)]
+pub struct Unlocked {
+    /// The keys, for as long as their lease lasts.
+    pub keyring: Keyring,
+    /// Users; they live in the system zone.
+    pub users: Users,
+    /// Databases by name.
+    pub databases: Vec<Arc<Database>>,
+    /// Memory for data.
+    pub budget: Budget,
+}
+
+/// A database: one zone, one shard.
+#[derive(Debug)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The zone's id, which binds the ciphertext.
+    pub zone: vectorkeep_keyring::ZoneId,
+    /// Hybrid timestamp of its creation.
+    pub created: u64,
+    /// Its only shard.
+    pub shard: Arc<Shard>,
+}
+
+impl Unlocked {
+    /// The database called `name`; the empty name is the default database.
+    pub fn database(&self, name: &str) -> Result<Arc<Database>> {
+        let wanted = if name.is_empty() { "default" } else { name };
+        let found = self.databases.iter().find(|database| database.name == wanted).cloned();
+        found.ok_or_else(|| Error::new(Code::DatabaseNotFound, format!("database not found[database={wanted}]")))
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: ArcSwapOption<Admitting>,
+    in_flight: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Admitting {
+    unlocked: Arc<Unlocked>,
+    lease: Lease,
+}
+
+/// A request that was let in. Its answer may leave only after [`Admitted::confirm`].
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    gate: &'a Gate,
+    admitting: Arc<Admitting>,
+}
+
+impl Gate {
+    /// Serves requests from now on.
+    pub fn open(&self, unlocked: Arc<Unlocked>) {
+        let lease = unlocked.keyring.lease();
+        self.open.store(Some(Arc::new(Admitting { unlocked, lease })));
+    }
+
+    /// Refuses all requests from now on, also those whose answer is being made.
+    pub fn shut(&self) {
+        self.open.store(None);
+    }
+
+    /// What is served, while it is.
+    pub fn unlocked(&self) -> Option<Arc<Unlocked>> {
+        self.open.load().as_ref().map(|admitting| admitting.unlocked.clone())
+    }
+
+    /// Lets a request in, or refuses it with code 2500.
+    pub fn admit(&self) -> Result<Admitted<'_>> {
+        let admitting = self.open.load_full().filter(|admitting| admitting.lease.is_valid());
+        let admitting = admitting.ok_or_else(Error::key_revoked)?;
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        Ok(Admitted { gate: self, admitting })
+    }
+
+    /// Requests that are being served.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+}
+
+impl Admitted<'_> {
+    /// What is served.
+    pub fn unlocked(&self) -> &Arc<Unlocked> {
+        &self.admitting.unlocked
+    }
+
+    /// Refuses the answer if the gate was shut, or the lease ran out, since the request was let in.
+    pub fn confirm(&self) -> Result<()> {
+        let open = self.gate.open.load();
+        let same = open.as_ref().is_some_and(|open| Arc::ptr_eq(open, &self.admitting));
+        match same && self.admitting.lease.is_valid() {
+            true => Ok(()),
+            false => Err(Error::key_revoked()),
+        }
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.gate.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl From<KeyringError> for Error {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Kms(_) => Self::key_revoked(),
+            KeyringError::Corrupt { .. } => Self::new(Code::DataIntegrity, error.to_string()),
+            other => Self::new(Code::Io, other.to_string()),
+        }
+    }
+}

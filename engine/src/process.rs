@@ -1,0 +1,95 @@
+//! The engine as a process: servers, signals, and its replacement when the keys are given up.
+
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::listen::{Sockets, serve};
+use crate::proto::milvus::milvus_service_server::MilvusServiceServer;
+use crate::server::milvus::Milvus;
+use crate::tls::{Clients, ServerTls, TlsError};
+
+/// Milvus' limit on one message, with room for what surrounds 64 MB of rows.
+const MESSAGE_BYTES: usize = 68 * 1024 * 1024;
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Certificates can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The memory of the process could reach a disk.
+    #[error("this machine swaps, so plaintext could reach a disk: switch swap off, or set the pod's swap limit to 0")]
+    Swap,
+}
+
+/// What differs between a cluster and a developer's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Mode {
+    Cluster,
+    Development,
+}
+
+/// Runs an engine until it is told to stop (SIGTERM, SIGINT).
+pub async fn run(config: Config, mode: Mode) -> Result<(), ProcessError> {
+    crate::harden::forbid_dumps()?;
+    if crate::harden::memory_can_be_swapped() {
+        match mode {
+            Mode::Cluster => return Err(ProcessError::Swap),
+            Mode::Development => tracing::warn!("this machine swaps: plaintext could reach its disk"),
+        }
+    }
+    let sockets = Sockets::open(&config.listen)?;
+    let serving = ServerTls::load(&config.tls.serving_dir, Clients::Any)?;
+    let internal = ServerTls::load(&config.tls.internal_dir, Clients::Any)?;
+    let operator = Clients::WithUri(config.tls.operator_uri.clone());
+    let administration = ServerTls::load(&config.tls.internal_dir, operator)?;
+    for tls in [&serving, &internal, &administration] {
+        tokio::spawn(tls.clone().keep_current());
+    }
+    let engine = Engine::new(config);
+    let stop = CancellationToken::new();
+    let milvus = MilvusServiceServer::new(Milvus::new(engine.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    let api = tonic::service::Routes::new(milvus).into_axum_router();
+    let admin = admin::admin(engine.clone(), serving.clone());
+    let servers = [
+        tokio::spawn(serve(sockets.client.try_clone()?, serving, api, stop.clone())),
+        tokio::spawn(serve(sockets.health.try_clone()?, internal, admin::health(engine.clone()), stop.clone())),
+        tokio::spawn(serve(sockets.admin.try_clone()?, administration, admin, stop.clone())),
+    ];
+    tokio::select! {
+        reason = engine.run() => {
+            tracing::warn!(%reason, "the keys are given up; the process replaces itself by a locked one");
+            return Err(sockets.replace_process().into());
+        }
+        () = terminated()? => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    for server in servers {
+        if let Err(error) = server.await {
+            tracing::warn!(reason = %error, "a server ended badly");
+        }
+    }
+    engine.close().await;
+    Ok(())
+}
+
+fn terminated() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,273 @@
+//! The catalogue of a shard: recovery when it is opened, and the changes of collections and indexes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use prost::Message;
+
+use crate::column::Rows;
+use crate::error::{Code, Error, Result};
+use crate::proto::storage;
+use crate::schema::{Collection, Index};
+use crate::storage::collection::{LiveCollection, View};
+use crate::storage::keys::{self, Kind};
+use crate::storage::part::{Delete, Origin, Part};
+use crate::storage::shard::{Operation, Shard, decode};
+
+impl Shard {
+    /// Brings back what the log holds: collections, segments of loaded ones, growing rows, deletes.
+    pub(crate) async fn recover(self: &Arc<Self>) -> Result<()> {
+        let mut collections = HashMap::new();
+        for (_, value) in self.records(keys::kind(Kind::Collection)).await? {
+            let meta = Collection::from_stored(decode("collection", value)?)
+                .map_err(|reason| Error::new(Code::DataIntegrity, format!("the record of a collection is damaged: {reason}")))?;
+            self.clock.observe(meta.created);
+            collections.insert(meta.id, meta);
+        }
+        for (id, meta) in collections {
+            let live = self.recover_collection(id, meta).await?;
+            self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::new(live));
+        }
+        self.sweep().await
+    }
+
+    async fn recover_collection(&self, id: i64, meta: Collection) -> Result<LiveCollection> {
+        let mut view = View { timestamp: meta.created, ..View::default() };
+        for (key, value) in self.records(keys::of_collection(Kind::Batch, id, &[])).await? {
+            let (timestamp, number) = match keys::parse(&key) {
+                Some((_, numbers)) if numbers.len() == 2 => (numbers[0], numbers[1]),
+                _ => return Err(Error::new(Code::DataIntegrity, "the key of a batch is damaged")),
+            };
+            let batch: storage::Batch = decode("batch", value)?;
+            let (stored, object) = match batch.object.is_empty() {
+                true => (batch.rows.unwrap_or_default(), None),
+                false => (decode("batch", self.object(&batch.object).await?)?, Some(batch.object)),
+            };
+            let mut rows = rows(&stored)?;
+            rows.timestamps = vec![timestamp; rows.count];
+            let memory = self.budget.reserve_always(Part::memory_bytes(&rows));
+            view.growing.push(Part::new(rows, &meta, Origin::Growing(vec![(timestamp, number, object)]), memory));
+            view.timestamp = view.timestamp.max(timestamp);
+        }
+        for (_, value) in self.records(keys::of_collection(Kind::Segment, id, &[])).await? {
+            let segment: storage::Segment = decode("segment", value)?;
+            view.timestamp = view.timestamp.max(segment.max_timestamp).max(segment.deletes_applied);
+            match meta.loaded {
+                true => view.sealed.push(self.read_segment(&meta, segment, true).await?),
+                false => view.unloaded.push(segment),
+            }
+        }
+        let deletes = self.records(keys::of_collection(Kind::Deletes, id, &[])).await?;
+        let deletes = deletes.into_iter().map(|(_, value)| decode("delete", value).map(Delete::from_stored));
+        let live = LiveCollection::new(meta, view, deletes.collect::<Result<_>>()?);
+        self.clock.observe(live.view().timestamp);
+        Ok(live)
+    }
+
+    /// Deletes the objects that a writer before us made or gave up but did not get to adopt or delete.
+    async fn sweep(&self) -> Result<()> {
+        let garbage = self.records(keys::kind(Kind::Garbage)).await?;
+        let names: Vec<_> = garbage.iter().map(|(key, _)| String::from_utf8_lossy(&key[2..]).into_owned()).collect();
+        match names.is_empty() {
+            true => Ok(()),
+            false => self.collect(names).await,
+        }
+    }
+
+    /// Reads a segment's rows and indexes. `always`: take the memory even past the budget.
+    pub(crate) async fn read_segment(&self, meta: &Collection, segment: storage::Segment, always: bool) -> Result<Part> {
+        let reserve = |bytes: usize| match always {
+            true => Ok(self.budget.reserve_always(bytes)),
+            false => self.budget.reserve(bytes),
+        };
+        let memory = reserve(segment.memory_bytes as usize)?;
+        let rows = rows(&decode("segment", self.object(&segment.rows_object).await?)?)?;
+        let part = Part::new(rows, meta, Origin::Sealed(segment.clone()), memory);
+        let (mut indexes, mut index_memory) = (HashMap::new(), Vec::new());
+        for record in &segment.indexes {
+            if let Some(index) = self.read_index(meta, &part, record).await? {
+                index_memory.push(reserve(index.memory_bytes())?);
+                indexes.insert(record.field_id, index);
+            }
+        }
+        Ok(part.with_indexes(indexes, Origin::Sealed(segment), index_memory))
+    }
+
+    /// Adds a collection. Its name must be free.
+    pub async fn create_collection(&self, mut meta: Collection) -> Result<()> {
+        let _one = self.catalogue.lock().await;
+        if let Ok(existing) = self.collection(&meta.name) {
+            let existing = existing.meta.load();
+            let same = existing.fields == meta.fields && existing.description == meta.description;
+            return match same {
+                // Repeating a request that went through is no error in Milvus.
+                true => Ok(()),
+                false => Err(Error::invalid(format!(
+                    "create duplicate collection with different parameters, collection: {}",
+                    meta.name
+                ))),
+            };
+        }
+        // Ids are timestamps: unique for ever, also after a collection is dropped.
+        meta.created = self.clock.next();
+        meta.id = (meta.created >> 1) as i64;
+        for (number, index) in meta.indexes.iter_mut().enumerate() {
+            index.id = meta.id + 1 + number as i64;
+        }
+        let record = put_collection(&meta);
+        let live = Arc::new(LiveCollection::new(meta, View::default(), Vec::new()));
+        let publish = self.publish_catalogue(move |collections| collections.insert(live));
+        self.commit(|_| Ok((vec![record], publish))).await.map(drop)
+    }
+
+    /// Removes a collection with everything in it. Removing one that isn't there is no error in Milvus.
+    pub async fn drop_collection(&self, name: &str) -> Result<()> {
+        let _one = self.catalogue.lock().await;
+        let Ok(live) = self.collection(name) else { return Ok(()) };
+        let _maintenance = live.maintenance.lock().await;
+        live.set_dropped(true);
+        let dropped = self.drop_live(&live).await;
+        if dropped.is_err() {
+            live.set_dropped(false);
+        }
+        dropped
+    }
+
+    async fn drop_live(&self, live: &LiveCollection) -> Result<()> {
+        // Writes that were already queued come before this; later ones are refused.
+        self.barrier().await?;
+        let id = live.meta.load().id;
+        let view = live.view();
+        let mut operations = vec![Operation::Delete(keys::of_collection(Kind::Collection, id, &[]))];
+        let mut objects = Vec::new();
+        for part in &view.growing {
+            release_origin(id, &part.origin, &mut operations, &mut objects);
+        }
+        for segment in view.segments() {
+            release_origin(id, &Origin::Sealed(segment.clone()), &mut operations, &mut objects);
+        }
+        for timestamp in live.deletes_up_to(u64::MAX) {
+            operations.push(Operation::Delete(keys::of_collection(Kind::Deletes, id, &[timestamp])));
+        }
+        let publish = self.publish_catalogue(move |collections| collections.remove(id));
+        self.commit(|_| Ok((operations, publish))).await?;
+        self.collect(objects).await
+    }
+
+    /// Declares an index; segments get it in the background.
+    pub async fn create_index(&self, live: &LiveCollection, mut index: Index) -> Result<()> {
+        let _one = self.catalogue.lock().await;
+        let mut meta = (**live.meta.load()).clone();
+        if let Some(existing) = meta.index_on(index.field_id) {
+            let same = existing.index_type == index.index_type && existing.metric == index.metric && existing.params == index.params;
+            return match same {
+                true => Ok(()),
+                false => Err(Error::invalid(format!(
+                    "at most one distinct index is allowed per field; drop index {} first",
+                    existing.name
+                ))),
+            };
+        }
+        index.id = (self.clock.next() >> 1) as i64;
+        meta.indexes.push(index);
+        self.replace_meta(live, meta).await?;
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Removes a declared index. Segments keep theirs until they are rewritten, unused.
+    pub async fn drop_index(&self, live: &LiveCollection, field_id: i64) -> Result<()> {
+        let _one = self.catalogue.lock().await;
+        let mut meta = (**live.meta.load()).clone();
+        if meta.loaded && meta.field_by_id(field_id).is_some_and(|field| field.dim > 0) {
+            return Err(Error::invalid("the collection is loaded; release it before dropping its vector index"));
+        }
+        meta.indexes.retain(|index| index.field_id != field_id);
+        self.replace_meta(live, meta).await
+    }
+
+    /// Brings a collection's segments into memory and serves it.
+    pub async fn load_collection(&self, live: &LiveCollection) -> Result<()> {
+        let _maintenance = live.maintenance.lock().await;
+        if live.meta.load().loaded {
+            return Ok(());
+        }
+        let view = live.view();
+        let mut loaded = Vec::new();
+        for segment in &view.unloaded {
+            let part = self.read_segment(&live.meta.load(), segment.clone(), false).await?;
+            loaded.push(live.with_deletes_after(part, segment.deletes_applied));
+        }
+        self.set_loaded(live, true, loaded, Vec::new(), view.timestamp).await
+    }
+
+    /// Takes a collection out of memory. Its data stays.
+    pub async fn release_collection(&self, live: &LiveCollection) -> Result<()> {
+        let _maintenance = live.maintenance.lock().await;
+        if !live.meta.load().loaded {
+            return Ok(());
+        }
+        let segments = live.view().segments().cloned().collect();
+        self.set_loaded(live, false, Vec::new(), segments, 0).await
+    }
+
+    async fn set_loaded(
+        &self,
+        live: &LiveCollection,
+        loaded: bool,
+        parts: Vec<Part>,
+        unloaded: Vec<storage::Segment>,
+        seen: u64,
+    ) -> Result<()> {
+        let _one = self.catalogue.lock().await;
+        let mut meta = (**live.meta.load()).clone();
+        meta.loaded = loaded;
+        let live = self.collection_by_id(meta.id)?;
+        let record = put_collection(&meta);
+        self.commit(|_| Ok((vec![record], move || live.publish_loaded(meta, parts, unloaded, seen)))).await.map(drop)
+    }
+
+    async fn replace_meta(&self, live: &LiveCollection, meta: Collection) -> Result<()> {
+        let live = self.collection_by_id(live.meta.load().id)?;
+        let record = put_collection(&meta);
+        self.commit(|_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
+    }
+
+    /// A publication that changes the map of collections.
+    fn publish_catalogue<F>(&self, change: F) -> impl FnOnce() + Send + 'static
+    where
+        F: FnOnce(&mut crate::storage::collection::Collections) + Send + 'static,
+    {
+        let collections = self.collections.clone();
+        move || change(&mut collections.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Adds the operations that remove what `origin` stores, and the objects that become garbage.
+pub(crate) fn release_origin(id: i64, origin: &Origin, operations: &mut Vec<Operation>, objects: &mut Vec<String>) {
+    match origin {
+        Origin::Growing(batches) => {
+            for (timestamp, number, object) in batches {
+                operations.push(Operation::Delete(keys::of_collection(Kind::Batch, id, &[*timestamp, *number])));
+                objects.extend(object.clone());
+                operations.extend(object.as_deref().map(Shard::disown));
+            }
+        }
+        Origin::Sealed(segment) => {
+            operations.push(Operation::Delete(keys::of_collection(Kind::Segment, id, &[segment.id])));
+            let names: HashSet<_> = segment.indexes.iter().map(|index| &index.object).chain([&segment.rows_object]).collect();
+            for name in names {
+                operations.push(Shard::disown(name));
+                objects.push(name.clone());
+            }
+        }
+    }
+}
+
+fn put_collection(meta: &Collection) -> Operation {
+    Operation::Put(keys::of_collection(Kind::Collection, meta.id, &[]), meta.to_stored().encode_to_vec().into())
+}
+
+fn rows(stored: &storage::Rows) -> Result<Rows> {
+    Rows::from_stored(stored).map_err(|reason| Error::new(Code::DataIntegrity, format!("stored rows are damaged: {reason}")))
+}

@@ -1,0 +1,272 @@
+//! Background work on a shard: growing rows become segments, small segments are merged, segments get their indexes.
+//!
+//! One task does it all, one collection at a time, so that no two of these changes can meet. It sleeps until a write or
+//! a change of the catalogue wakes it. What it builds is stored first and named by one commit afterwards; deletes that
+//! arrive meanwhile are applied to the result in that commit.
+
+use std::sync::{Arc, Weak};
+
+use fixedbitset::FixedBitSet;
+use prost::Message;
+
+use crate::column::{Rows, Values};
+use crate::error::{Code, Error, Result};
+use crate::proto::storage;
+use crate::query::distance::Metric;
+use crate::schema::{Collection, Index};
+use crate::storage::catalogue::release_origin;
+use crate::storage::collection::{LiveCollection, View, newest};
+use crate::storage::index::{self, IndexParams, VectorIndex};
+use crate::storage::keys::{self, Kind};
+use crate::storage::part::{Origin, Part};
+use crate::storage::shard::{Operation, Shard};
+
+/// Growing rows become a segment when they take so much memory.
+pub const SEAL_BYTES: usize = 64 * 1024 * 1024;
+/// Segments below so many rows are searched exactly; an index would not pay.
+pub const INDEX_FROM_ROWS: usize = 4096;
+/// So many small segments are merged into one.
+const MERGE_SEGMENTS: usize = 4;
+/// A segment is small up to so many rows.
+const SMALL_ROWS: usize = 65_536;
+/// A segment is rewritten when more than one row in so many of it is deleted.
+const REWRITE_DELETED_ONE_IN: usize = 4;
+
+impl Shard {
+    /// Starts the task. It ends when the shard is dropped.
+    pub fn start_maintenance(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {
+        let shard = Arc::downgrade(self);
+        tokio::spawn(maintain(shard))
+    }
+
+    pub(crate) fn wake_if_full(&self, live: &LiveCollection) {
+        if growing_bytes(&live.view()) >= SEAL_BYTES {
+            self.work.notify_one();
+        }
+    }
+
+    /// Turns all rows written so far into a segment. Returns the ids of the collection's segments.
+    pub async fn flush_collection(&self, live: &Arc<LiveCollection>) -> Result<Vec<u64>> {
+        self.barrier().await?;
+        let _maintenance = live.maintenance.lock().await;
+        let view = live.freeze();
+        if !view.growing.is_empty() {
+            self.rewrite(live, &view, view.growing.clone()).await?;
+        }
+        self.work.notify_one();
+        Ok(live.view().segments().map(|segment| segment.id).collect())
+    }
+
+    /// One round over all collections.
+    async fn maintain_once(&self) -> Result<()> {
+        for live in self.collections() {
+            if live.is_dropped() {
+                continue;
+            }
+            let _maintenance = live.maintenance.lock().await;
+            if growing_bytes(&live.view()) >= SEAL_BYTES {
+                let view = live.freeze();
+                self.rewrite(&live, &view, view.growing.clone()).await?;
+            }
+            let view = live.view();
+            let worn = merge_candidates(&view);
+            if !worn.is_empty() {
+                self.rewrite(&live, &view, worn).await?;
+            }
+            for part in live.view().sealed.clone() {
+                self.index_segment(&live, &part).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces `inputs` by one segment of their live rows.
+    async fn rewrite(&self, live: &Arc<LiveCollection>, view: &View, inputs: Vec<Part>) -> Result<()> {
+        let meta = live.meta.load_full();
+        let id = meta.id;
+        let through = inputs.iter().filter(|part| part.segment().is_none()).map(newest).max().unwrap_or_default();
+        let replaced: Vec<u64> = inputs.iter().filter_map(|part| part.segment().map(|segment| segment.id)).collect();
+        let rows = tokio::task::block_in_place(|| {
+            let kept: Vec<FixedBitSet> = inputs.iter().map(Part::live).collect();
+            Rows::concat(&inputs.iter().map(|part| &*part.rows).zip(&kept).collect::<Vec<_>>())
+        });
+
+        let mut operations = Vec::new();
+        let mut garbage = Vec::new();
+        inputs.iter().for_each(|part| release_origin(id, &part.origin, &mut operations, &mut garbage));
+
+        let mut built = None;
+        if rows.count > 0 {
+            let segment = self.store_segment(&rows, view.timestamp).await?;
+            operations.push(put_segment(id, &segment));
+            operations.push(Shard::adopt(&segment.rows_object));
+            let memory = self.budget.reserve_always(segment.memory_bytes as usize);
+            if meta.loaded {
+                built = Some(Part::new(rows, &meta, Origin::Sealed(segment), memory));
+            } else {
+                return self.commit_unloaded(live, segment, operations, garbage, (through, view.timestamp)).await;
+            }
+        }
+        let expired = self.expired_deletes(view, &inputs, through);
+        operations.extend(delete_records(id, live, expired));
+        let (shared, seen) = (live.clone(), view.timestamp);
+        let publish = move || shared.publish_segment(built, &replaced, through, seen, expired);
+        self.commit(|_| Ok((operations, publish))).await?;
+        self.collect(garbage).await
+    }
+
+    /// The same for growing rows of a collection that is not in memory: the segment is stored and listed.
+    async fn commit_unloaded(
+        &self,
+        live: &Arc<LiveCollection>,
+        segment: storage::Segment,
+        operations: Vec<Operation>,
+        garbage: Vec<String>,
+        (through, seen): (u64, u64),
+    ) -> Result<()> {
+        let shared = live.clone();
+        let publish = move || {
+            let mut unloaded = shared.view().unloaded.clone();
+            unloaded.push(segment);
+            shared.publish_segment(None, &[], through, seen, 0);
+            let meta = (**shared.meta.load()).clone();
+            shared.publish_loaded(meta, Vec::new(), unloaded, seen);
+        };
+        self.commit(|_| Ok((operations, publish))).await?;
+        self.collect(garbage).await
+    }
+
+    async fn store_segment(&self, rows: &Rows, deletes_applied: u64) -> Result<storage::Segment> {
+        let name = self.object_name("segments");
+        let bytes = tokio::task::block_in_place(|| rows.to_stored().encode_to_vec());
+        self.put_object(&name, bytes.into()).await?;
+        Ok(storage::Segment {
+            id: self.clock.next() >> 1,
+            rows: rows.count as u32,
+            deletes_applied,
+            min_timestamp: rows.timestamps.iter().copied().min().unwrap_or_default(),
+            max_timestamp: rows.timestamps.iter().copied().max().unwrap_or_default(),
+            rows_object: name,
+            indexes: Vec::new(),
+            memory_bytes: Part::memory_bytes(rows) as u64,
+        })
+    }
+
+    /// Builds the indexes that the catalogue declares and the segment lacks.
+    async fn index_segment(&self, live: &Arc<LiveCollection>, part: &Part) -> Result<()> {
+        let meta = live.meta.load_full();
+        let Some(segment) = part.segment().filter(|_| part.rows.count >= INDEX_FROM_ROWS) else { return Ok(()) };
+        let missing: Vec<&Index> = meta
+            .indexes
+            .iter()
+            .filter(|index| index.index_type != "FLAT" && !part.indexes.contains_key(&index.field_id))
+            .collect();
+        let mut indexes = (*part.indexes).clone();
+        let mut record = segment.clone();
+        let (mut operations, mut memory) = (Vec::new(), Vec::new());
+        for declared in missing {
+            let Some((params, dim, vectors)) = vectors_of(part, declared) else { continue };
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let estimate = self.budget.reserve_always(vectors.len() * 2 + part.rows.count * params.connectivity * 16);
+            let built = tokio::task::block_in_place(|| index::build(params, dim, vectors, threads))?;
+            drop(estimate);
+            memory.push(self.budget.reserve_always(built.memory_bytes()));
+            let name = self.object_name("segments");
+            let bytes = tokio::task::block_in_place(|| built.to_bytes())?;
+            self.put_object(&name, bytes.into()).await?;
+            operations.push(Shard::adopt(&name));
+            let metric = declared.metric.clone();
+            record.indexes.push(storage::VectorIndex { field_id: declared.field_id, object: name, metric });
+            indexes.insert(declared.field_id, Arc::from(built));
+        }
+        if operations.is_empty() {
+            return Ok(());
+        }
+        operations.push(put_segment(meta.id, &record));
+        let indexed = part.with_indexes(indexes, Origin::Sealed(record), memory);
+        let shared = live.clone();
+        self.commit(|_| Ok((operations, move || shared.publish_indexed(indexed)))).await.map(drop)
+    }
+
+    pub(crate) async fn read_index(
+        &self,
+        meta: &Collection,
+        part: &Part,
+        record: &storage::VectorIndex,
+    ) -> Result<Option<Arc<dyn VectorIndex>>> {
+        let declared = meta.index_on(record.field_id).filter(|declared| declared.metric == record.metric);
+        let Some((params, dim, _)) = declared.and_then(|declared| vectors_of(part, declared)) else { return Ok(None) };
+        let bytes = self.object(&record.object).await?;
+        let opened = tokio::task::block_in_place(|| index::open(params, dim, part.rows.count, &bytes))?;
+        Ok(Some(Arc::from(opened)))
+    }
+
+    /// Deletes up to here have been applied to every row that is stored and older than them.
+    fn expired_deletes(&self, view: &View, inputs: &[Part], through: u64) -> u64 {
+        let replaced = |id: u64| inputs.iter().any(|part| part.segment().is_some_and(|segment| segment.id == id));
+        let segments = view.segments().filter(|segment| !replaced(segment.id)).map(|segment| segment.deletes_applied);
+        let growing = view.growing.iter().filter(|part| newest(part) > through);
+        let growing = growing.filter_map(|part| part.rows.timestamps.iter().min().copied());
+        segments.chain(growing).fold(view.timestamp, u64::min)
+    }
+}
+
+/// Runs rounds whenever there is work, until the shard is gone. A failed round is tried again after the next wake-up.
+async fn maintain(shard: Weak<Shard>) {
+    while let Some(shard) = shard.upgrade() {
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(1), shard.work.notified()).await;
+        if woken.is_ok()
+            && let Err(error) = shard.maintain_once().await
+        {
+            tracing::warn!(code = error.code as i32, "background work on the shard failed and will be tried again");
+        }
+    }
+}
+
+fn growing_bytes(view: &View) -> usize {
+    view.growing.iter().map(|part| part.rows.memory_bytes()).sum()
+}
+
+/// Segments to rewrite as one: several small ones, or one with many deleted rows.
+fn merge_candidates(view: &View) -> Vec<Part> {
+    let worn = |part: &&Part| (part.rows.count - part.live_count()) * REWRITE_DELETED_ONE_IN > part.rows.count;
+    let small: Vec<Part> = view.sealed.iter().filter(|part| part.live_count() <= SMALL_ROWS).cloned().collect();
+    match small.len() >= MERGE_SEGMENTS {
+        true => small,
+        false => view.sealed.iter().find(worn).cloned().into_iter().collect(),
+    }
+}
+
+fn put_segment(collection: i64, segment: &storage::Segment) -> Operation {
+    Operation::Put(keys::of_collection(Kind::Segment, collection, &[segment.id]), segment.encode_to_vec().into())
+}
+
+fn delete_records(id: i64, live: &LiveCollection, expired: u64) -> Vec<Operation> {
+    let records = live.deletes_up_to(expired).into_iter();
+    records.map(|timestamp| Operation::Delete(keys::of_collection(Kind::Deletes, id, &[timestamp]))).collect()
+}
+
+/// Parameters, dimension and vectors for the index `declared` on `part`, if it is on a vector field.
+fn vectors_of<'a>(part: &'a Part, declared: &Index) -> Option<(IndexParams, usize, &'a [f32])> {
+    let Values::FloatVector { dim, values } = &part.rows.column(declared.field_id)?.values else { return None };
+    let number = |name: &str, default: usize| {
+        declared.params.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+    };
+    let metric = Metric::parse(&declared.metric)?;
+    let params = IndexParams { metric, connectivity: number("M", 16), expansion: number("efConstruction", 128) };
+    Some((params, *dim, values))
+}
+
+/// Number of rows of a collection whose segments have, or don't need, the index on `field_id`, and of all rows.
+pub fn indexed_rows(view: &View, field_id: i64) -> (u64, u64) {
+    let done = |part: &&Part| part.rows.count < INDEX_FROM_ROWS || part.indexes.contains_key(&field_id);
+    let sealed: usize = view.sealed.iter().filter(done).map(Part::live_count).sum();
+    let growing: usize = view.growing.iter().map(Part::live_count).sum();
+    ((sealed + growing) as u64, view.row_count())
+}
+
+/// The error for a collection that is not in memory.
+pub fn not_loaded(name: &str) -> Error {
+    Error::new(Code::CollectionNotLoaded, format!("collection not loaded[collection={name}]; load it first"))
+}
+

@@ -1,0 +1,141 @@
+"""The engine as a process of its own, as an application developer runs it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+from pymilvus import MilvusClient
+from pymilvus.grpc_gen import milvus_pb2_grpc
+
+# A start includes making the store, hashing the root password and replaying the log; on a busy machine that takes a while.
+START_SECONDS = 120
+STOP_SECONDS = 60
+UNWANTED_LINE = re.compile(r"(^|\s)ERROR\s|panicked at|RUST_BACKTRACE|stack overflow")
+
+
+def binary() -> Path:
+    named = os.environ.get("VECTORKEEP_ENGINE")
+    if named:
+        return Path(named)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).parents[2] / "target"))
+    return target / "debug" / "vectorkeep-engine"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Engine:
+    """One data folder and, at times, the process that serves it. Every start takes a new port."""
+
+    def __init__(self, folder: Path, log: Path | None = None):
+        self.folder = folder
+        self.log = log or folder.with_name(folder.name + ".log")
+        self.process: subprocess.Popen | None = None
+        self.port = 0
+
+    def start(self, wait: bool = True) -> "Engine":
+        self.port = free_port()
+        (self.folder / "client" / "uri").unlink(missing_ok=True)
+        command = [binary(), "dev", "--data-dir", self.folder, "--listen", f"127.0.0.1:{self.port}", "--memory-mib", "512"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if wait:
+            self.wait_until_serving()
+        return self
+
+    def wait_until_serving(self):
+        """Until the engine answers a call with the right credentials."""
+        deadline = time.monotonic() + START_SECONDS
+        last = "no answer yet"
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the engine ended with {self.process.returncode}:\n{self.tail()}")
+            if all((self.folder / "client" / name).exists() for name in ("uri", "token", "ca.crt")):
+                try:
+                    with self.stub() as stub:
+                        status = stub.call("ListDatabases", timeout=10).status
+                    if status.code == 0 or status.code == 1400:
+                        return
+                    last = f"{status.code}: {status.reason}"
+                except grpc.RpcError as error:
+                    last = str(error.code())
+            time.sleep(0.05)
+        raise AssertionError(f"the engine does not serve ({last}):\n{self.tail()}")
+
+    def stop(self):
+        """A graceful end, as Kubernetes asks for it."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            code = self.process.wait(STOP_SECONDS)
+            self.process = None
+            assert code == 0, f"the engine ended with {code}:\n{self.tail()}"
+
+    def kill(self):
+        """The worst end."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+            self.process = None
+
+    def client_file(self, name: str) -> Path:
+        return self.folder / "client" / name
+
+    @property
+    def uri(self) -> str:
+        return f"https://localhost:{self.port}"
+
+    @property
+    def token(self) -> str:
+        return self.client_file("token").read_text().strip()
+
+    def client(self, **overrides) -> MilvusClient:
+        arguments = {"uri": self.uri, "token": self.token, "server_pem_path": str(self.client_file("ca.crt"))}
+        return MilvusClient(**(arguments | overrides))
+
+    def stub(self, token: str | None = None, database: str = "") -> "Stub":
+        return Stub(self, self.token if token is None else token, database)
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+
+    def unwanted_lines(self, allowed: re.Pattern | None = None) -> list[str]:
+        """Errors and panics in the log, except for those that the test provoked."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        unwanted = [line for line in lines if UNWANTED_LINE.search(line)]
+        return [line for line in unwanted if allowed is None or not allowed.search(line)]
+
+
+class Stub:
+    """The gRPC calls themselves: no retries, no checks on the client's side."""
+
+    def __init__(self, engine: Engine, token: str, database: str):
+        import base64
+
+        credentials = grpc.ssl_channel_credentials(engine.client_file("ca.crt").read_bytes())
+        options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self.channel = grpc.secure_channel(f"localhost:{engine.port}", credentials, options)
+        self.stub = milvus_pb2_grpc.MilvusServiceStub(self.channel)
+        self.metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
+        if database:
+            self.metadata.append(("dbname", database))
+
+    def call(self, method: str, request=None, timeout: float = 60):
+        from pymilvus.grpc_gen import milvus_pb2
+
+        if request is None:
+            request = getattr(milvus_pb2, f"{method}Request")()
+        return getattr(self.stub, method)(request, metadata=self.metadata, timeout=timeout)
+
+    def __enter__(self) -> "Stub":
+        return self
+
+    def __exit__(self, *_):
+        self.channel.close()
