@@ -1,1 +1,175 @@
-fn main() {}
+//! `vectorkeep-operator`: reads its flags, waits for its turn, and reconciles.
+
+use std::{future::Future, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use kube::Client;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::EnvFilter;
+use vectorkeep_operator::{
+    controller::{self, Pace, chain},
+    lease::LeaderLease,
+    metrics::Metrics,
+    poller::Reach,
+    server,
+    settings::{AddressPort, AddressRange, Settings},
+};
+
+/// Turns VectorCluster resources into isolated, encrypted vector-search clusters.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Tells installations apart; part of every derived cluster id. Must never change.
+    #[arg(long)]
+    installation_id: String,
+    /// Namespace that the operator runs in.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: String,
+    /// Name of this replica.
+    #[arg(long, env = "POD_NAME")]
+    instance: String,
+    /// Service account that the operator runs as.
+    #[arg(long, default_value = "vectorkeep-operator")]
+    service_account: String,
+    /// A label KEY=VALUE of the operator's pods; may be given several times.
+    #[arg(long = "pod-label", value_parser = parse_label, default_value = "app.kubernetes.io/name=vectorkeep-operator")]
+    pod_labels: Vec<(String, String)>,
+    /// Image of the engine, by digest.
+    #[arg(long)]
+    engine_image: String,
+    /// Address range, with a port if it is not 443, where the KMS and the token service are found.
+    #[arg(long = "kms-egress-cidr", value_name = "CIDR[:PORT]")]
+    kms_egress: Vec<AddressPort>,
+    /// Address range of this cluster's pods, services or nodes, which no resource may open egress to.
+    #[arg(long = "cluster-cidr", value_name = "CIDR")]
+    cluster_ranges: Vec<AddressRange>,
+    /// Namespace whose pods may read the engines' metrics.
+    #[arg(long = "monitoring-namespace", value_name = "NAMESPACE")]
+    monitoring_namespaces: Vec<String>,
+    /// Audience of the token that engines present to the cloud's identity service.
+    #[arg(long, default_value = "sts.amazonaws.com")]
+    token_audience: String,
+    /// Where to serve health and metrics.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// Reconciles at the same time.
+    #[arg(long, default_value_t = 8)]
+    concurrency: u16,
+    /// Seconds after which a resource is looked at though nothing called.
+    #[arg(long, default_value_t = 600)]
+    resync: u64,
+    /// Seconds between two questions to one engine.
+    #[arg(long, default_value_t = 3)]
+    poll_interval: u64,
+    /// Connect here, instead of to the address of an engine's name, for its admin API: for an operator outside the
+    /// pod network. Certificates are verified for the name all the same.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_connect_to: Option<SocketAddr>,
+    /// What to log, like `info` or `vectorkeep_operator=debug`.
+    #[arg(long, default_value = "info", env = "VECTORKEEP_LOG")]
+    log: String,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(EnvFilter::new(&arguments.log))
+        .with_writer(std::io::stderr)
+        .init();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = chain(&*error), "the operator can't run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    // The only provider that is built in; said once for every library that asks for "the" provider.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let stop = stop_signal()?;
+    let metrics = Arc::new(Metrics::default());
+    let address = server::serve(arguments.listen, &arguments.namespace, Arc::clone(&metrics)).await?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
+
+    let client = Client::try_default().await?;
+    let lease = LeaderLease::new(client.clone(), &arguments.namespace, arguments.instance.clone());
+    let reached = || metrics.start();
+    tokio::select! {
+        () = lease.acquire(reached) => {}
+        () = stopped(stop.clone()) => return Ok(()),
+    }
+    tracing::info!(instance = arguments.instance, "leading");
+    metrics.lead(true);
+
+    let pace = Pace {
+        concurrency: arguments.concurrency,
+        resync: Duration::from_secs(arguments.resync),
+        reach: Reach { interval: Duration::from_secs(arguments.poll_interval), connect_to: arguments.admin_connect_to },
+    };
+    let instance = arguments.instance.clone();
+    let reconciling =
+        controller::run(client, settings(arguments), pace, instance, Arc::clone(&metrics), stopped(stop.clone()));
+    tokio::select! {
+        () = reconciling => {}
+        lost = lease.keep() => {
+            tracing::error!(error = %lost, "another replica may lead by now; this one ends at once");
+            // Not after a tidy end: whatever is under way must not go on.
+            std::process::exit(70);
+        }
+    }
+    lease.release().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn settings(arguments: Arguments) -> Settings {
+    Settings {
+        installation_id: arguments.installation_id,
+        operator_namespace: arguments.namespace,
+        operator_service_account: arguments.service_account,
+        operator_pod_labels: arguments.pod_labels,
+        engine_image: arguments.engine_image,
+        kms_egress: arguments.kms_egress,
+        cluster_ranges: arguments.cluster_ranges,
+        monitoring_namespaces: arguments.monitoring_namespaces,
+        token_audience: arguments.token_audience,
+    }
+}
+
+/// Becomes `true` at the first SIGTERM or SIGINT.
+fn stop_signal() -> Result<watch::Receiver<bool>, std::io::Error> {
+    let (sender, receiver) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop");
+        let _ = sender.send(true);
+        // Keeps the channel open, so that "stopped" stays true for whoever asks later.
+        std::future::pending::<()>().await;
+    });
+    Ok(receiver)
+}
+
+fn stopped(mut stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + Sync + 'static {
+    async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,170 @@
+//! How the Kubernetes cluster is reached: as `kubectl` does.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use vectorkeep_crds::{
+    VectorCluster,
+    identity::connection_secret_name,
+    well_known::{DEFAULT_OPERATOR_NAMESPACE, INSTALLATION_CONFIG_MAP, INSTALLATION_ID_KEY},
+};
+
+/// Flags that say which Kubernetes cluster and which namespace.
+#[derive(Debug, Args)]
+pub(crate) struct Access {
+    /// Path of the kubeconfig.
+    #[arg(long, global = true, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// Namespace of the VectorCluster.
+    #[arg(long, short, global = true)]
+    namespace: Option<String>,
+    /// Namespace that the operator runs in.
+    #[arg(long, global = true, default_value = DEFAULT_OPERATOR_NAMESPACE)]
+    operator_namespace: String,
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No kubeconfig, or a bad one.
+    #[error("the kubeconfig can't be used")]
+    Kubeconfig(#[source] kube::config::KubeconfigError),
+    /// No client can be made from it.
+    #[error("the Kubernetes cluster can't be reached")]
+    Client(#[source] kube::Error),
+    /// An object could not be read.
+    #[error("{kind} {name} can't be read")]
+    Read {
+        /// What.
+        kind: &'static str,
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// There is no such resource.
+    #[error("there is no VectorCluster {name} in the namespace {namespace}")]
+    NoCluster {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The connection secret is not there yet.
+    #[error("the secret {0} is not there yet; `kubectl vectorkeep status` says what the cluster waits for")]
+    NoConnection(String),
+    /// Nothing says which installation serves the cluster.
+    #[error(
+        "the installation id is not known: pass --installation-id, or --operator-namespace if the operator runs \
+         elsewhere"
+    )]
+    NoInstallation,
+    /// Nothing says which role uses the key.
+    #[error("there is no VectorCluster {0} yet that names a role: pass --role-arn")]
+    NoRole(String),
+    /// The cluster does not use AWS KMS.
+    #[error("the VectorCluster {0} uses a local key, which has no policy")]
+    LocalKey(String),
+    /// An ARN is malformed.
+    #[error(transparent)]
+    Arn(#[from] vectorkeep_crds::arn::ArnError),
+    /// A file could not be written.
+    #[error("{} can't be written", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something could not be written as JSON.
+    #[error("the statement can't be shown")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A client and the namespace that it works in.
+pub(crate) struct Session {
+    client: Client,
+    /// Namespace of the VectorCluster.
+    pub(crate) namespace: String,
+    operator_namespace: String,
+}
+
+impl Access {
+    /// The namespace, if it was given by a flag.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Connects.
+    pub(crate) async fn session(&self) -> Result<Session, Error> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let config = match &self.kubeconfig {
+            Some(path) => {
+                let kubeconfig = Kubeconfig::read_from(path).map_err(Error::Kubeconfig)?;
+                Config::from_custom_kubeconfig(kubeconfig, &options).await
+            }
+            None => Config::from_kubeconfig(&options).await,
+        }
+        .map_err(Error::Kubeconfig)?;
+        let namespace = match &self.namespace {
+            Some(namespace) => namespace.clone(),
+            None => config.default_namespace.clone(),
+        };
+        Ok(Session {
+            client: Client::try_from(config).map_err(Error::Client)?,
+            namespace,
+            operator_namespace: self.operator_namespace.clone(),
+        })
+    }
+}
+
+impl Session {
+    /// The resource, if there is one.
+    pub(crate) async fn cluster(&self, name: &str) -> Result<Option<VectorCluster>, Error> {
+        Api::<VectorCluster>::namespaced(self.client.clone(), &self.namespace)
+            .get_opt(name)
+            .await
+            .map_err(|source| read("VectorCluster", name, source))
+    }
+
+    /// The resource, which must be there.
+    pub(crate) async fn existing_cluster(&self, name: &str) -> Result<VectorCluster, Error> {
+        self.cluster(name)
+            .await?
+            .ok_or_else(|| Error::NoCluster { name: name.to_owned(), namespace: self.namespace.clone() })
+    }
+
+    /// The connection secret of a cluster.
+    pub(crate) async fn connection(&self, name: &str) -> Result<Secret, Error> {
+        let secret = connection_secret_name(name);
+        Api::<Secret>::namespaced(self.client.clone(), &self.namespace)
+            .get_opt(&secret)
+            .await
+            .map_err(|source| read("Secret", &secret, source))?
+            .ok_or(Error::NoConnection(secret))
+    }
+
+    /// The id of the installation that the operator publishes.
+    pub(crate) async fn installation_id(&self) -> Result<Option<String>, Error> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.operator_namespace);
+        let found = api
+            .get_opt(INSTALLATION_CONFIG_MAP)
+            .await
+            .map_err(|source| read("ConfigMap", INSTALLATION_CONFIG_MAP, source))?;
+        Ok(found.and_then(|found| found.data).and_then(|mut data| data.remove(INSTALLATION_ID_KEY)))
+    }
+}
+
+fn read(kind: &'static str, name: &str, source: kube::Error) -> Error {
+    Error::Read { kind, name: name.to_owned(), source: Box::new(source) }
+}

@@ -1,0 +1,82 @@
+//! `kubectl vectorkeep connect`: the CA file, and a program to start from.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use vectorkeep_crds::identity::connection_secret_name;
+
+use crate::access::{Access, Error};
+
+pub(crate) async fn run(
+    access: &Access,
+    name: &str,
+    ca_file: Option<PathBuf>,
+    show_password: bool,
+) -> Result<ExitCode, Error> {
+    let session = access.session().await?;
+    session.existing_cluster(name).await?;
+    let secret = session.connection(name).await?;
+    let missing = || Error::NoConnection(connection_secret_name(name));
+    let uri = entry(&secret, "uri").ok_or_else(missing)?;
+    let authority = entry(&secret, "ca.crt").ok_or_else(missing)?;
+    let path = ca_file.unwrap_or_else(|| PathBuf::from(format!("{name}-ca.crt")));
+    std::fs::write(&path, authority).map_err(|source| Error::Write { path: path.clone(), source })?;
+    let token = entry(&secret, "token").filter(|_| show_password);
+    print!("{}", snippet(&session.namespace, name, &uri, &path, token.as_deref()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn entry(secret: &Secret, key: &str) -> Option<String> {
+    let value = secret.data.as_ref()?.get(key)?;
+    String::from_utf8(value.0.clone()).ok()
+}
+
+/// What to do, with the token only where it was asked for.
+fn snippet(namespace: &str, name: &str, uri: &str, ca_file: &Path, token: Option<&str>) -> String {
+    let secret = connection_secret_name(name);
+    let ca_file = ca_file.display();
+    let token_line = match token {
+        Some(token) => format!("    token=\"{token}\","),
+        None => "    token=os.environ[\"VECTORKEEP_TOKEN\"],".to_owned(),
+    };
+    let password = match token {
+        Some(_) => String::new(),
+        None => format!(
+            "# The token (user and initial password) is not shown. In a shell:\n\
+             #   export VECTORKEEP_TOKEN=\"$(kubectl get secret -n {namespace} {secret} -o jsonpath='{{.data.token}}' | base64 -d)\"\n"
+        ),
+    };
+    format!(
+        "# The CA certificate was written to {ca_file}.\n\
+         {password}\
+         # The address is known inside the Kubernetes cluster, to pods that spec.network.clients allows.\n\
+         import os\n\
+         from pymilvus import MilvusClient\n\
+         \n\
+         client = MilvusClient(\n    \
+             uri=\"{uri}\",\n\
+         {token_line}\n    \
+             server_pem_path=\"{ca_file}\",\n\
+         )\n\
+         print(client.list_collections())\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URI: &str = "https://engine.vk-vc1.svc.cluster.local:19530";
+
+    #[test]
+    fn the_password_is_shown_only_on_demand() {
+        let file = Path::new("support-ca.crt");
+        let without = snippet("acme", "support", URI, file, None);
+        assert!(without.contains("VECTORKEEP_TOKEN") && without.contains(URI));
+        let with = snippet("acme", "support", URI, file, Some("root:drawn"));
+        assert!(with.contains("token=\"root:drawn\"") && !with.contains("VECTORKEEP_TOKEN"));
+    }
+}

@@ -1,0 +1,213 @@
+//! What an engine says of itself on its admin port (`GET /v1/status`).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// Port of the admin API: mutual TLS, for the operator alone.
+pub const ADMIN_PORT: u16 = 9092;
+/// Port of health and metrics.
+pub const HEALTH_PORT: u16 = 9091;
+
+/// What is known of an engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum EngineView {
+    /// Nothing has been heard yet since this operator process started to ask.
+    #[default]
+    NotAsked,
+    /// The engine does not answer; what it said before counts no more.
+    Silent {
+        /// Why, in words without addresses.
+        reason: String,
+    },
+    /// The engine answered.
+    Answered(EngineStatus),
+}
+
+impl EngineView {
+    /// Whether the difference between two views is worth a reconcile. Times move with every poll.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Answered(a), Self::Answered(b)) => {
+                let still = |status: &EngineStatus| {
+                    let mut status = status.clone();
+                    status.key.last_check = None;
+                    if status.key.state == KeyState::Accessible {
+                        status.key.last_success = None;
+                    }
+                    status.shards.clear();
+                    status
+                };
+                still(a) != still(b)
+            }
+            (a, b) => a != b,
+        }
+    }
+}
+
+/// The answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+    /// Version of the engine.
+    pub version: String,
+    /// Cluster that the engine believes to serve.
+    pub cluster_id: String,
+    /// Identity of the store, once it was unlocked.
+    pub store_id: Option<String>,
+    /// New for each process image.
+    pub boot_id: String,
+    /// Whether the engine serves.
+    pub state: EngineState,
+    /// State of the master key.
+    pub key: EngineKey,
+    /// Encryption zones.
+    #[serde(default)]
+    pub zones: Vec<EngineZone>,
+    /// Shards with their epochs.
+    #[serde(default)]
+    pub shards: Vec<EngineShard>,
+    /// The certificate that clients are shown right now.
+    pub serving_certificate: Option<ServingCertificate>,
+}
+
+/// Whether an engine serves. What a later engine may say beside these counts as not serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum EngineState {
+    /// Without key and without data.
+    Locked,
+    /// The key answered; collections are being loaded.
+    Unlocking,
+    /// Reads and writes are served.
+    Serving,
+    /// Something that this operator does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// State of the master key, as the engine sees it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineKey {
+    /// The state.
+    pub state: KeyState,
+    /// What the KMS said, in words.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// When the key last answered.
+    #[serde(default)]
+    pub last_success: Option<Timestamp>,
+    /// When the key was last asked.
+    #[serde(default)]
+    pub last_check: Option<Timestamp>,
+    /// Whether the KMS is asked at an address that was configured.
+    #[serde(default)]
+    pub endpoint_override: bool,
+}
+
+/// State of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum KeyState {
+    /// The key answers.
+    Accessible,
+    /// The KMS or the identity service said no.
+    Refused,
+    /// No answer, or one that says "later".
+    Unreachable,
+    /// An answer that can't be right.
+    Invalid,
+    /// Not asked yet.
+    #[serde(other)]
+    Unknown,
+}
+
+impl KeyState {
+    /// The state as status and messages name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accessible => "Accessible",
+            Self::Refused => "Refused",
+            Self::Unreachable => "Unreachable",
+            Self::Invalid => "Invalid",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// One encryption zone.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct EngineZone {
+    /// Random id.
+    pub id: String,
+    /// `system` or `database`.
+    pub purpose: String,
+    /// Version of the zone's key.
+    pub version: i64,
+    /// State of the zone's key.
+    pub state: KeyState,
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineShard {
+    /// Random id of the database.
+    pub database_id: String,
+    /// Number of the slot within the database.
+    pub slot: u32,
+    /// Epoch of the manifest.
+    pub epoch: u64,
+    /// End of the write-ahead log.
+    pub high_water: u64,
+}
+
+/// The certificate that an engine shows to clients.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct ServingCertificate {
+    /// SHA-256 of the leaf's DER form, hexadecimal.
+    pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(json: &str) -> EngineStatus {
+        serde_json::from_str(json).expect("a valid answer")
+    }
+
+    const SERVING: &str = r#"{
+        "version": "0.1.0", "clusterId": "vc0123456789abcdef", "storeId": null, "bootId": "b1",
+        "state": "Serving",
+        "key": {"state": "Accessible", "message": "", "lastSuccess": "2026-01-01T00:00:00Z",
+                "lastCheck": "2026-01-01T00:00:00Z", "endpointOverride": true},
+        "zones": [{"id": "00", "purpose": "system", "version": 1, "state": "Accessible"}],
+        "shards": [{"databaseId": "00", "slot": 0, "epoch": 3, "highWater": 1}],
+        "servingCertificate": {"sha256": "ab"}
+    }"#;
+
+    #[test]
+    fn the_passing_of_time_is_not_a_change() {
+        let before = EngineView::Answered(status(SERVING));
+        let later = EngineView::Answered(status(
+            &SERVING.replace("00:00:00Z", "00:00:10Z").replace("\"highWater\": 1", "\"highWater\": 2"),
+        ));
+        assert!(!later.differs_from(&before));
+    }
+
+    #[test]
+    fn a_refused_key_and_silence_are_changes() {
+        let before = EngineView::Answered(status(SERVING));
+        let refused = EngineView::Answered(status(
+            &SERVING.replace("\"key\": {\"state\": \"Accessible\"", "\"key\": {\"state\": \"Refused\""),
+        ));
+        assert!(refused.differs_from(&before));
+        let silent = EngineView::Silent { reason: "no answer".to_owned() };
+        assert!(silent.differs_from(&before));
+    }
+
+    #[test]
+    fn a_state_of_a_later_engine_is_read_and_does_not_count_as_serving() {
+        let later = status(&SERVING.replace("\"Serving\"", "\"Hibernating\""));
+        assert_eq!(later.state, EngineState::Other);
+    }
+}

@@ -1,0 +1,269 @@
+//! Writes what was planned, in the order of the plan. Whatever is interrupted is taken up by the next reconcile.
+//!
+//! Order of a running cluster: the mark on the resource, namespace, rights, bounds, policies (so that nothing ever
+//! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
+//! services, the record of what is rolled out, its configuration, the workload; orphans last.
+
+mod secrets;
+mod write;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use vectorkeep_crds::status::VectorClusterStatus;
+
+use crate::{
+    certificates::issue::IssueError,
+    observed::Observed,
+    plan::{
+        Desired, Foundation, Plan, Refused,
+        change::Change,
+        refusal::Refusal,
+        teardown::{DeletedKind, Deletion, TearDown},
+    },
+    settings::Settings,
+};
+use secrets::Secrets;
+use write::Writer;
+
+/// Why a plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server said no, or nothing.
+    #[error("{verb} {kind} {name} failed")]
+    Write {
+        /// What was tried.
+        verb: &'static str,
+        /// On what kind of object.
+        kind: String,
+        /// On which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// Somebody else was faster: what was observed is no longer true.
+    #[error("{kind} {name} changed since it was read")]
+    Changed {
+        /// What.
+        kind: String,
+        /// Which.
+        name: String,
+    },
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// What was done, and what is to be reported. Only this module makes one, so nothing is reported that was not
+/// applied.
+#[derive(Debug)]
+pub struct Applied {
+    status: Option<VectorClusterStatus>,
+    refusal: Option<Refusal>,
+    happenings: Vec<Happening>,
+    next: Next,
+}
+
+/// Something that was done and deserves an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// One word.
+    pub reason: &'static str,
+    /// A sentence, without secrets.
+    pub note: String,
+}
+
+/// When to look again, if nothing calls before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// After the usual time, or at this moment if that is earlier.
+    Usual(Option<Timestamp>),
+    /// Soon: something is under way that no watch announces.
+    Soon(Duration),
+    /// Never: the resource is gone.
+    Never,
+}
+
+impl Applied {
+    /// The status to report; none for a resource that is gone.
+    pub fn status(&self) -> Option<&VectorClusterStatus> {
+        self.status.as_ref()
+    }
+
+    /// Why nothing was done, if so.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// What was done.
+    pub fn happenings(&self) -> &[Happening] {
+        &self.happenings
+    }
+
+    /// When to look again.
+    pub fn next(&self) -> Next {
+        self.next
+    }
+}
+
+/// The API server takes a moment to learn of a new binding.
+const BINDING_TAKES_EFFECT: Duration = Duration::from_millis(300);
+
+/// Carries out a plan.
+pub async fn apply(
+    client: &Client,
+    settings: &Settings,
+    observed: &Observed,
+    plan: Plan,
+    now: Timestamp,
+) -> Result<Applied, ApplyError> {
+    let mut writer = Writer::new(client.clone());
+    let (status, refusal, next) = match plan {
+        Plan::Refuse(Refused { refusal, status }) => (Some(status), Some(refusal), Next::Usual(None)),
+        Plan::Wait(status) => (Some(status), None, Next::Soon(Duration::from_secs(5))),
+        Plan::LetGo => (None, None, Next::Never),
+        Plan::Claim(foundation) => {
+            let status = lay(&mut writer, observed, *foundation).await?;
+            (Some(status), None, Next::Soon(BINDING_TAKES_EFFECT))
+        }
+        Plan::Converge(desired) => {
+            let next = match desired.connection {
+                Some(_) => Next::Usual(desired.certificates.next_renewal()),
+                None => Next::Soon(BINDING_TAKES_EFFECT),
+            };
+            let status = converge(&mut writer, settings, observed, *desired, now).await?;
+            (Some(status), None, next)
+        }
+        Plan::TearDown(step) => tear_down(&mut writer, settings, observed, *step).await?,
+    };
+    Ok(Applied { status, refusal, happenings: writer.into_happenings(), next })
+}
+
+async fn lay(
+    writer: &mut Writer,
+    observed: &Observed,
+    foundation: Foundation,
+) -> Result<VectorClusterStatus, ApplyError> {
+    let Foundation { identity, finalizer, namespace, role_binding, status } = foundation;
+    if finalizer {
+        writer.hold(&observed.cluster).await?;
+    }
+    writer.cluster_wide(namespace).await?;
+    writer.namespaced(&identity.namespace, role_binding).await?;
+    Ok(status)
+}
+
+async fn converge(
+    writer: &mut Writer,
+    settings: &Settings,
+    observed: &Observed,
+    desired: Desired,
+    now: Timestamp,
+) -> Result<VectorClusterStatus, ApplyError> {
+    // Without `..`, so that a part of the plan that nobody applies does not compile.
+    let Desired {
+        identity,
+        finalizer,
+        namespace,
+        role_binding,
+        publisher_binding,
+        quota,
+        limit_range,
+        network_policies,
+        certificates,
+        root_password,
+        local_key,
+        service_account,
+        volume,
+        peers,
+        service,
+        connection,
+        record,
+        config,
+        stateful_set,
+        orphans,
+        status,
+    } = desired;
+    let data_plane = identity.namespace.clone();
+    if finalizer {
+        writer.hold(&observed.cluster).await?;
+    }
+    writer.cluster_wide(namespace).await?;
+    writer.namespaced(&data_plane, role_binding).await?;
+    writer.namespaced(&identity.owner_namespace, publisher_binding).await?;
+    writer.namespaced(&data_plane, quota).await?;
+    writer.namespaced(&data_plane, limit_range).await?;
+    for policy in network_policies {
+        writer.namespaced(&data_plane, policy).await?;
+    }
+
+    let mut secrets = Secrets { writer, identity: &identity, settings, now };
+    let authority = secrets.certificates(certificates).await?;
+    secrets.local_key(local_key).await?;
+    let password = secrets.root_password(root_password, observed).await?;
+    if let Some(publication) = connection {
+        secrets.publish(&authority, &password, publication).await?;
+    }
+
+    writer.namespaced(&data_plane, service_account).await?;
+    writer.namespaced(&data_plane, volume).await?;
+    writer.namespaced(&data_plane, peers).await?;
+    writer.namespaced(&data_plane, service).await?;
+    writer.namespaced(&settings.operator_namespace, record).await?;
+    writer.namespaced(&data_plane, config).await?;
+    if let Change::Apply(_) = &stateful_set {
+        writer.note("RollingOut", "the engine's workload is written");
+    }
+    writer.namespaced(&data_plane, stateful_set).await?;
+    for orphan in orphans {
+        delete(writer, settings, &data_plane, orphan).await?;
+    }
+    Ok(status)
+}
+
+async fn tear_down(
+    writer: &mut Writer,
+    settings: &Settings,
+    observed: &Observed,
+    step: TearDown,
+) -> Result<(Option<VectorClusterStatus>, Option<Refusal>, Next), ApplyError> {
+    let TearDown { identity, role_binding, deletions, released, finished, status } = step;
+    writer.namespaced(&identity.namespace, role_binding).await?;
+    for deletion in deletions {
+        delete(writer, settings, &identity.namespace, deletion).await?;
+    }
+    writer.cluster_wide(released).await?;
+    if finished {
+        writer.let_go(&observed.cluster).await?;
+        return Ok((None, None, Next::Never));
+    }
+    Ok((Some(status), None, Next::Soon(Duration::from_secs(2))))
+}
+
+async fn delete(
+    writer: &mut Writer,
+    settings: &Settings,
+    data_plane: &str,
+    deletion: Deletion,
+) -> Result<(), ApplyError> {
+    use k8s_openapi::api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Namespace, Secret, Service},
+        networking::v1::NetworkPolicy,
+    };
+    let Deletion { kind, name, uid } = deletion;
+    let custody = &settings.operator_namespace;
+    match kind {
+        DeletedKind::StatefulSet => writer.delete::<StatefulSet>(data_plane, &name, &uid).await,
+        DeletedKind::Service => writer.delete::<Service>(data_plane, &name, &uid).await,
+        DeletedKind::NetworkPolicy => writer.delete::<NetworkPolicy>(data_plane, &name, &uid).await,
+        DeletedKind::CustodySecret => writer.delete::<Secret>(custody, &name, &uid).await,
+        DeletedKind::CustodyConfigMap => writer.delete::<ConfigMap>(custody, &name, &uid).await,
+        DeletedKind::Namespace => writer.delete_cluster_wide::<Namespace>(&name, &uid).await,
+    }
+}

@@ -1,0 +1,210 @@
+//! Certificates and drawn values: made here, since they need chance, and never overwritten by accident.
+//!
+//! A missing secret is *created*, so that two operators that believe to lead can't both win; a worthless one is
+//! *replaced* in the very version that was found worthless.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use rand::{TryRngCore, rngs::OsRng};
+use serde_json::json;
+use vectorkeep_crds::identity::connection_secret_name;
+
+use super::{
+    ApplyError,
+    write::{Created, Writer},
+};
+use crate::{
+    certificates::{TlsMaterial, issue},
+    observed::Observed,
+    plan::{
+        certificates::{
+            AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, SERVING_TLS, internal_ca_name,
+            operator_client_name, serving_ca_name,
+        },
+        connection::{
+            Draw, KEY_BYTES, KEY_ENTRY, LOCAL_KEY, PASSWORD_ENTRY, Publication, ROOT_PASSWORD, connection_secret,
+            published,
+        },
+        identity::Identity,
+    },
+    sensitive::Sensitive,
+    settings::Settings,
+};
+
+/// Characters of a drawn password: 32 of 62 are 190 bits.
+const PASSWORD_CHARACTERS: usize = 32;
+
+pub(super) struct Secrets<'a> {
+    pub(super) writer: &'a mut Writer,
+    pub(super) identity: &'a Identity,
+    pub(super) settings: &'a Settings,
+    pub(super) now: Timestamp,
+}
+
+impl Secrets<'_> {
+    /// Brings every certificate up to date. Answers the serving CA's certificate.
+    pub(super) async fn certificates(&mut self, certificates: Certificates) -> Result<String, ApplyError> {
+        let Certificates { internal_ca, serving_ca, serving, internal, operator_client } = certificates;
+        let id = self.identity.cluster_id.clone();
+        let custody = self.settings.operator_namespace.clone();
+        let data_plane = self.identity.namespace.clone();
+        let internal_ca = self.authority(&internal_ca_name(&id), internal_ca).await?;
+        let serving_ca = self.authority(&serving_ca_name(&id), serving_ca).await?;
+        self.leaf(&data_plane, SERVING_TLS, serving, &serving_ca).await?;
+        self.leaf(&data_plane, INTERNAL_TLS, internal, &internal_ca).await?;
+        self.leaf(&custody, &operator_client_name(&id), operator_client, &internal_ca).await?;
+        Ok(serving_ca.certificate)
+    }
+
+    /// Draws the master key of a development cluster, once.
+    pub(super) async fn local_key(&mut self, draw: Option<Draw>) -> Result<(), ApplyError> {
+        if draw != Some(Draw::Create) {
+            return Ok(());
+        }
+        let mut key = vec![0; KEY_BYTES];
+        OsRng.try_fill_bytes(&mut key).map_err(|_| ApplyError::Random)?;
+        let secret = self.opaque(LOCAL_KEY, KEY_ENTRY, key);
+        self.create_only(&secret, LOCAL_KEY).await
+    }
+
+    /// Draws the initial password, once. Answers it.
+    pub(super) async fn root_password(&mut self, draw: Draw, observed: &Observed) -> Result<Sensitive, ApplyError> {
+        if draw == Draw::Keep {
+            let children = observed.children.as_ref();
+            return Ok(children
+                .and_then(|children| children.root_password.as_ref())
+                .and_then(|seen| seen.entry(PASSWORD_ENTRY))
+                .cloned()
+                .unwrap_or_else(|| Sensitive::new(Vec::new())));
+        }
+        let password = Sensitive::new(password()?);
+        let secret = self.opaque(ROOT_PASSWORD, PASSWORD_ENTRY, password.reveal().to_vec());
+        self.create_only(&secret, ROOT_PASSWORD).await?;
+        Ok(password)
+    }
+
+    /// Gives the customer address, CA and initial password.
+    pub(super) async fn publish(
+        &mut self,
+        authority: &str,
+        password: &Sensitive,
+        publication: Publication,
+    ) -> Result<(), ApplyError> {
+        let Publication { refresh_authority } = publication;
+        let namespace = self.identity.owner_namespace.clone();
+        let password = password.reveal_text().unwrap_or_default();
+        let secret = connection_secret(self.identity, authority, password);
+        match self.writer.create(&namespace, &secret).await? {
+            Created::Yes => self.writer.note("ConnectionPublished", "the connection secret was created"),
+            Created::AlreadyThere if refresh_authority => {
+                let name = connection_secret_name(&self.identity.owner_name);
+                let patch = json!({"data": published(self.identity, authority)});
+                self.writer.merge::<Secret>(&namespace, &name, &patch).await?;
+            }
+            Created::AlreadyThere => {}
+        }
+        Ok(())
+    }
+
+    async fn authority(&mut self, name: &str, change: AuthorityChange) -> Result<TlsMaterial, ApplyError> {
+        let (request, replaces) = match change {
+            AuthorityChange::Keep { material, .. } => return Ok(material),
+            AuthorityChange::Make { request, replaces } => (request, replaces),
+        };
+        let material = issue::authority(&request, self.now)?;
+        let namespace = self.settings.operator_namespace.clone();
+        self.store(&namespace, name, &material, replaces).await?;
+        self.writer.note("AuthorityIssued", format!("the CA {:?} was made", request.common_name));
+        Ok(material)
+    }
+
+    async fn leaf(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        change: LeafChange,
+        authority: &TlsMaterial,
+    ) -> Result<(), ApplyError> {
+        let (request, replaces, reason) = match change {
+            LeafChange::Keep { .. } => return Ok(()),
+            LeafChange::Make { request, replaces, reason } => (request, replaces, reason),
+        };
+        let material = issue::leaf(&request, authority, self.now)?;
+        self.store(namespace, name, &material, replaces).await?;
+        self.writer.note("CertificateIssued", format!("the certificate in {name} was made: {reason}"));
+        Ok(())
+    }
+
+    async fn store(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        material: &TlsMaterial,
+        replaces: Option<String>,
+    ) -> Result<(), ApplyError> {
+        let entries = [
+            ("tls.crt", material.certificate.as_bytes()),
+            ("tls.key", material.key.reveal()),
+            ("ca.crt", material.authority.as_bytes()),
+        ];
+        let secret = Secret {
+            metadata: self.identity.meta_in(Some(namespace), name),
+            type_: Some("kubernetes.io/tls".to_owned()),
+            data: Some(entries.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()),
+            ..Secret::default()
+        };
+        match replaces {
+            Some(version) => self.writer.replace(namespace, secret, &version).await,
+            None => self.create_only(&secret, name).await,
+        }
+    }
+
+    /// Creates; if it is there already, what was observed is not true any more.
+    async fn create_only(&mut self, secret: &Secret, name: &str) -> Result<(), ApplyError> {
+        let namespace = secret.metadata.namespace.clone().unwrap_or_default();
+        match self.writer.create(&namespace, secret).await? {
+            Created::Yes => Ok(()),
+            Created::AlreadyThere => Err(ApplyError::Changed { kind: "Secret".to_owned(), name: name.to_owned() }),
+        }
+    }
+
+    fn opaque(&self, name: &str, entry: &str, value: Vec<u8>) -> Secret {
+        Secret {
+            metadata: self.identity.meta(name),
+            type_: Some("Opaque".to_owned()),
+            data: Some(BTreeMap::from([(entry.to_owned(), ByteString(value))])),
+            ..Secret::default()
+        }
+    }
+}
+
+/// Letters and digits only: a password that survives every shell, URI and YAML file.
+fn password() -> Result<Vec<u8>, ApplyError> {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut password = Vec::with_capacity(PASSWORD_CHARACTERS);
+    let mut byte = [0u8; 1];
+    while password.len() < PASSWORD_CHARACTERS {
+        OsRng.try_fill_bytes(&mut byte).map_err(|_| ApplyError::Random)?;
+        // Without the topmost values, which would favour the first letters.
+        if usize::from(byte[0]) < 256 / ALPHABET.len() * ALPHABET.len() {
+            password.push(ALPHABET[usize::from(byte[0]) % ALPHABET.len()]);
+        }
+    }
+    Ok(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_long_plain_and_never_the_same() {
+        let first = password().expect("random bytes");
+        let second = password().expect("random bytes");
+        assert_eq!(first.len(), PASSWORD_CHARACTERS);
+        assert!(first.iter().all(u8::is_ascii_alphanumeric));
+        assert_ne!(first, second);
+    }
+}

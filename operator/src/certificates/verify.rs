@@ -1,0 +1,282 @@
+//! Checks certificates before they are relied on: key, chain, names, constraints, times.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, pem::Pem, prelude::parse_x509_pem};
+
+use super::{AuthorityRequest, LeafRequest, TlsMaterial, Validity, issue};
+
+/// What is wrong with a certificate. Each is a reason to make a new one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Not a certificate.
+    #[error("it can't be read as a certificate")]
+    Unreadable,
+    /// The private key is not that of the certificate.
+    #[error("its private key does not belong to it")]
+    Key,
+    /// Signed by someone else than the CA at hand.
+    #[error("it is not signed by the cluster's CA")]
+    Chain,
+    /// The CA certificate that lies beside it is not the CA's.
+    #[error("the CA certificate beside it is not the cluster's")]
+    Bundle,
+    /// Names are missing or too many.
+    #[error("it is made for {found:?}, wanted is {wanted:?}")]
+    Names {
+        /// Names in the certificate.
+        found: Vec<String>,
+        /// Names that are needed.
+        wanted: Vec<String>,
+    },
+    /// Not a CA, or one without the critical name constraints that are wanted.
+    #[error("it is not a CA that is confined to the cluster's names")]
+    Constraints,
+    /// Not yet or no longer valid.
+    #[error("it is valid from {} to {}", .0.not_before, .0.not_after)]
+    Time(Validity),
+}
+
+/// Checks a certificate against what was asked for and the CA that must have signed it.
+pub fn leaf(material: &TlsMaterial, wanted: &LeafRequest, authority: &str, now: Timestamp) -> Result<Validity, Fault> {
+    let pem = parse_pem(&material.certificate)?;
+    let certificate = parse(&pem)?;
+    check_key(&certificate, material)?;
+
+    let authority_pem = parse_pem(authority)?;
+    let authority = parse(&authority_pem)?;
+    if certificate.issuer().as_raw() != authority.subject().as_raw()
+        || certificate.verify_signature(Some(authority.public_key())).is_err()
+    {
+        return Err(Fault::Chain);
+    }
+    if parse_pem(&material.authority)?.contents != authority_pem.contents {
+        return Err(Fault::Bundle);
+    }
+
+    let found = names(&certificate);
+    let names: BTreeSet<String> = wanted.dns_names.iter().chain(&wanted.uris).cloned().collect();
+    if found != names {
+        return Err(Fault::Names { found: found.into_iter().collect(), wanted: names.into_iter().collect() });
+    }
+    check_time(&certificate, now)
+}
+
+/// Checks a CA against what was asked for.
+pub fn authority(material: &TlsMaterial, wanted: &AuthorityRequest, now: Timestamp) -> Result<Validity, Fault> {
+    let pem = parse_pem(&material.certificate)?;
+    let certificate = parse(&pem)?;
+    check_key(&certificate, material)?;
+    if certificate.verify_signature(None).is_err() {
+        return Err(Fault::Chain);
+    }
+    let constraints = certificate
+        .name_constraints()
+        .ok()
+        .flatten()
+        .filter(|constraints| constraints.critical)
+        .ok_or(Fault::Constraints)?;
+    let permitted: BTreeSet<&str> = constraints
+        .value
+        .permitted_subtrees
+        .iter()
+        .flatten()
+        .filter_map(|subtree| match &subtree.base {
+            GeneralName::DNSName(name) => Some(*name),
+            _ => None,
+        })
+        .collect();
+    let wanted: BTreeSet<&str> = wanted.permitted_dns.iter().map(String::as_str).collect();
+    if !certificate.is_ca() || permitted != wanted {
+        return Err(Fault::Constraints);
+    }
+    check_time(&certificate, now)
+}
+
+/// When a certificate begins and ends.
+pub fn validity(certificate: &str) -> Result<Validity, Fault> {
+    let pem = parse_pem(certificate)?;
+    validity_of(&parse(&pem)?)
+}
+
+/// SHA-256 of a certificate's DER form, hexadecimal: how an engine names the certificate that it shows.
+pub fn fingerprint(certificate: &str) -> Result<String, Fault> {
+    Ok(hex::encode(Sha256::digest(parse_pem(certificate)?.contents)))
+}
+
+fn parse_pem(text: &str) -> Result<Pem, Fault> {
+    let (_, pem) = parse_x509_pem(text.as_bytes()).map_err(|_| Fault::Unreadable)?;
+    if pem.label != "CERTIFICATE" {
+        return Err(Fault::Unreadable);
+    }
+    Ok(pem)
+}
+
+fn parse(pem: &Pem) -> Result<X509Certificate<'_>, Fault> {
+    pem.parse_x509().map_err(|_| Fault::Unreadable)
+}
+
+fn check_key(certificate: &X509Certificate<'_>, material: &TlsMaterial) -> Result<(), Fault> {
+    let key = material.key.reveal_text().and_then(issue::public_key);
+    if key.as_deref() != Some(certificate.public_key().raw) {
+        return Err(Fault::Key);
+    }
+    Ok(())
+}
+
+fn names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+    certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .map(|name| match name {
+            GeneralName::DNSName(name) => (*name).to_owned(),
+            GeneralName::URI(uri) => (*uri).to_owned(),
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+fn validity_of(certificate: &X509Certificate<'_>) -> Result<Validity, Fault> {
+    let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| Fault::Unreadable);
+    Ok(Validity {
+        not_before: moment(certificate.validity().not_before.timestamp())?,
+        not_after: moment(certificate.validity().not_after.timestamp())?,
+    })
+}
+
+fn check_time(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<Validity, Fault> {
+    let validity = validity_of(certificate)?;
+    if now < validity.not_before || now >= validity.not_after {
+        return Err(Fault::Time(validity));
+    }
+    Ok(validity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{certificates::Usage, sensitive::Sensitive};
+    use jiff::SignedDuration;
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    };
+    use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+    use std::{sync::Arc, time::Duration};
+
+    fn now() -> Timestamp {
+        "2026-06-01T00:00:00Z".parse().expect("a time")
+    }
+
+    fn ca_request() -> AuthorityRequest {
+        AuthorityRequest {
+            common_name: "vc1 serving CA".into(),
+            permitted_dns: vec!["vk-vc1.svc".into(), "vector.acme.example".into()],
+        }
+    }
+
+    fn leaf_request(names: &[&str]) -> LeafRequest {
+        LeafRequest {
+            common_name: "engine".into(),
+            dns_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            uris: vec!["vectorkeep://vc1/engine".into()],
+            usage: Usage::Server,
+            lifetime: SignedDuration::from_hours(24),
+        }
+    }
+
+    fn made() -> (TlsMaterial, TlsMaterial, LeafRequest) {
+        let ca = issue::authority(&ca_request(), now()).expect("a CA");
+        let request = leaf_request(&["engine.vk-vc1.svc"]);
+        let leaf = issue::leaf(&request, &ca, now()).expect("a leaf");
+        (ca, leaf, request)
+    }
+
+    #[test]
+    fn what_was_issued_is_found_good() {
+        let (ca, leaf_material, request) = made();
+        authority(&ca, &ca_request(), now()).expect("a good CA");
+        leaf(&leaf_material, &request, &ca.certificate, now()).expect("a good leaf");
+    }
+
+    #[test]
+    fn a_certificate_of_another_ca_is_refused() {
+        let (_, leaf_material, request) = made();
+        let other = issue::authority(&ca_request(), now()).expect("a CA");
+        assert_eq!(leaf(&leaf_material, &request, &other.certificate, now()), Err(Fault::Chain));
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        let (ca, leaf_material, _) = made();
+        let wanted = leaf_request(&["engine.vk-vc1.svc", "vector.acme.example"]);
+        assert!(matches!(leaf(&leaf_material, &wanted, &ca.certificate, now()), Err(Fault::Names { .. })));
+    }
+
+    #[test]
+    fn a_certificate_past_its_end_is_refused() {
+        let (ca, leaf_material, request) = made();
+        let later = now() + SignedDuration::from_hours(25);
+        assert!(matches!(leaf(&leaf_material, &request, &ca.certificate, later), Err(Fault::Time(_))));
+    }
+
+    #[test]
+    fn a_foreign_private_key_is_refused() {
+        let (ca, mut leaf_material, request) = made();
+        leaf_material.key = ca.key.clone();
+        assert_eq!(leaf(&leaf_material, &request, &ca.certificate, now()), Err(Fault::Key));
+    }
+
+    #[test]
+    fn a_ca_with_other_constraints_is_refused() {
+        let (ca, _, _) = made();
+        let mut wanted = ca_request();
+        wanted.permitted_dns.pop();
+        assert_eq!(authority(&ca, &wanted, now()), Err(Fault::Constraints));
+    }
+
+    #[test]
+    fn garbage_is_unreadable() {
+        let garbage = TlsMaterial {
+            certificate: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
+            key: Sensitive::new(Vec::new()),
+            authority: String::new(),
+        };
+        assert_eq!(authority(&garbage, &ca_request(), now()), Err(Fault::Unreadable));
+    }
+
+    /// What a client's own library says of a certificate for `name`, signed by our CA.
+    fn client_accepts(ca: &TlsMaterial, leaf: &TlsMaterial, name: &str) -> bool {
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
+        let mut roots = RootCertStore::empty();
+        roots.add(der(&ca.certificate)).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().expect("a verifier");
+        let seconds = u64::try_from(now().as_second()).expect("after 1970");
+        verifier
+            .verify_server_cert(
+                &der(&leaf.certificate),
+                &[],
+                &ServerName::try_from(name.to_owned()).expect("a name"),
+                &[],
+                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            )
+            .is_ok()
+    }
+
+    #[test]
+    fn a_client_accepts_names_inside_the_constraints_and_none_outside() {
+        let (ca, inside, _) = made();
+        assert!(client_accepts(&ca, &inside, "engine.vk-vc1.svc"));
+        assert!(!client_accepts(&ca, &inside, "engine.vk-vc2.svc"));
+        let stray = leaf_request(&["engine.vk-vc2.svc"]);
+        let stray = issue::leaf(&stray, &ca, now()).expect("signed all the same");
+        assert!(!client_accepts(&ca, &stray, "engine.vk-vc2.svc"));
+    }
+}

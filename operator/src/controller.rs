@@ -1,0 +1,269 @@
+//! Drives one reconcile after the other: observe, plan, apply, report.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, ResourceQuota, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    rbac::v1::RoleBinding,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller, controller,
+        controller::Action,
+        events::{Event, EventType, Recorder, Reporter},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, time::Instant};
+use vectorkeep_crds::{
+    VectorCluster,
+    well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE, FIELD_MANAGER, LABEL_MANAGED_BY},
+};
+
+use crate::{
+    apply::{ApplyError, Next, apply},
+    backoff::{Backoffs, jittered},
+    metrics::Metrics,
+    observe::{ObserveError, observe},
+    plan::{Plan, plan},
+    poller::{Poller, Reach},
+    report::{ReportError, report},
+    secret_watch::SecretWatch,
+    settings::Settings,
+};
+
+/// How the controller works, apart from what it works on.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// Reconciles at the same time.
+    pub concurrency: u16,
+    /// How often a resource is looked at though nothing called: what no watch announces is found then.
+    pub resync: Duration,
+    /// How engines are asked.
+    pub reach: Reach,
+}
+
+/// Why a reconcile failed, by step.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Reading.
+    #[error("observing")]
+    Observe(#[from] ObserveError),
+    /// Writing.
+    #[error("applying")]
+    Apply(#[from] ApplyError),
+    /// Telling.
+    #[error("reporting")]
+    Report(#[from] ReportError),
+}
+
+impl ReconcileError {
+    fn step(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Apply(ApplyError::Changed { .. }) => "conflict",
+            Self::Apply(_) => "apply",
+            Self::Report(_) => "report",
+        }
+    }
+}
+
+struct Context {
+    client: Client,
+    settings: Settings,
+    resync: Duration,
+    recorder: Recorder,
+    poller: Poller,
+    secrets: SecretWatch,
+    backoffs: Backoffs,
+    metrics: Arc<Metrics>,
+}
+
+/// Reconciles until `shutdown`, and then until what was begun is done.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    pace: Pace,
+    instance: String,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let (changed, changes) = mpsc::unbounded_channel();
+    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance) };
+    let context = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        poller: Poller::new(pace.reach, changed.clone(), Arc::clone(&metrics)),
+        secrets: SecretWatch::new(client.clone(), changed),
+        client: client.clone(),
+        settings,
+        resync: pace.resync,
+        backoffs: Backoffs::default(),
+        metrics,
+    });
+    let clusters: Api<VectorCluster> = Api::all(client.clone());
+    // A reconcile makes many objects, whose watches all call at once.
+    let settle = controller::Config::default().debounce(Duration::from_millis(100));
+    let mut controller =
+        Controller::new(clusters, watcher::Config::default()).with_config(settle.concurrency(pace.concurrency));
+    controller = owned::<Namespace>(controller, &client);
+    controller = owned::<RoleBinding>(controller, &client);
+    controller = owned::<ResourceQuota>(controller, &client);
+    controller = owned::<LimitRange>(controller, &client);
+    controller = owned::<NetworkPolicy>(controller, &client);
+    controller = owned::<ServiceAccount>(controller, &client);
+    controller = owned::<PersistentVolumeClaim>(controller, &client);
+    controller = owned::<Service>(controller, &client);
+    controller = owned::<ConfigMap>(controller, &client);
+    controller = owned::<StatefulSet>(controller, &client);
+    controller
+        .reconcile_on(stream(changes))
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile, on_error, context)
+        .for_each(|result| async move {
+            // Failures of a reconcile were logged where they happened; these are of the watches.
+            if let Err(error @ controller::Error::QueueError(_)) = result {
+                tracing::warn!(error = chain(&error), "watching");
+            }
+        })
+        .await;
+}
+
+/// Watches, metadata only, what carries our label, and calls the resource that its annotations name.
+fn owned<T>(controller: Controller<VectorCluster>, client: &Client) -> Controller<VectorCluster>
+where
+    T: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    PartialObjectMeta<T>: Resource<DynamicType = ()>,
+{
+    let api: Api<PartialObjectMeta<T>> = Api::all(client.clone());
+    let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
+    controller.watches(api, ours, |object| {
+        let annotations = object.annotations();
+        let namespace = annotations.get(ANNOTATION_OWNER_NAMESPACE)?;
+        let name = annotations.get(ANNOTATION_OWNER_NAME)?;
+        Some(ObjectRef::new(name).within(namespace))
+    })
+}
+
+async fn reconcile(cluster: Arc<VectorCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let start = Instant::now();
+    let object = ObjectRef::from_obj(&*cluster);
+    let result = steps(&object, &context).await;
+    let outcome = match &result {
+        Ok(_) => "ok",
+        Err(error) => error.step(),
+    };
+    context.metrics.reconciled(outcome, start.elapsed());
+    match &result {
+        Ok(_) => context.backoffs.succeeded(&object),
+        Err(ReconcileError::Apply(ApplyError::Changed { .. })) => {}
+        Err(error) => context.complain(&cluster, error).await,
+    }
+    result
+}
+
+/// One reconcile, top to bottom.
+async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<Action, ReconcileError> {
+    let now = Timestamp::now();
+    let namespace = object.namespace.as_deref().unwrap_or_default();
+    let view = |identity: &crate::plan::identity::Identity| context.poller.view(&identity.cluster_id);
+    let (client, settings) = (&context.client, &context.settings);
+    let Some(observed) = observe(client, settings, namespace, &object.name, view).await? else {
+        context.leave(object);
+        return Ok(Action::await_change());
+    };
+    let plan = plan(&observed, settings, now);
+    context.follow(object, &plan);
+    let applied = apply(client, settings, &observed, plan, now).await?;
+    report(client, &context.recorder, &observed.cluster, &applied).await?;
+    Ok(context.action(object, applied.next(), now))
+}
+
+impl Context {
+    /// Lets poller and secret watch follow what was decided.
+    fn follow(&self, object: &ObjectRef<VectorCluster>, plan: &Plan) {
+        match plan {
+            Plan::Converge(desired) => {
+                self.secrets.track(&desired.identity);
+                if let Some(material) = desired.certificates.operator_client.material() {
+                    self.poller.track(&desired.identity, material);
+                }
+            }
+            Plan::TearDown(_) | Plan::LetGo => self.leave(object),
+            Plan::Claim(_) | Plan::Wait(_) | Plan::Refuse(_) => {}
+        }
+    }
+
+    /// Tells the resource's owner of a failure, since no status is written without success.
+    async fn complain(&self, cluster: &VectorCluster, error: &ReconcileError) {
+        let mut note = format!("{}; it is tried again", chain(error));
+        note.truncate(note.floor_char_boundary(1000));
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "ReconcileFailed".to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &cluster.object_ref(&())).await {
+            tracing::warn!(%error, "an Event could not be published");
+        }
+    }
+
+    fn leave(&self, object: &ObjectRef<VectorCluster>) {
+        self.poller.forget_owner(object);
+        self.secrets.forget(object);
+    }
+
+    fn action(&self, object: &ObjectRef<VectorCluster>, next: Next, now: Timestamp) -> Action {
+        match next {
+            Next::Never => {
+                self.leave(object);
+                Action::await_change()
+            }
+            Next::Soon(wait) => Action::requeue(jittered(wait)),
+            Next::Usual(renewal) => {
+                let until = renewal.map(|renewal| renewal.duration_since(now));
+                let until = until.and_then(|until| Duration::try_from(until).ok());
+                let usual = jittered(self.resync);
+                Action::requeue(until.unwrap_or(usual).clamp(Duration::from_secs(1), usual))
+            }
+        }
+    }
+}
+
+fn on_error(cluster: Arc<VectorCluster>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let object = ObjectRef::from_obj(&*cluster);
+    let wait = context.backoffs.failed(object.clone());
+    // A conflict is the normal answer to two hands on one object.
+    match error {
+        ReconcileError::Apply(ApplyError::Changed { .. }) => {
+            tracing::info!(%object, error = chain(error), "reconcile again");
+        }
+        _ => tracing::warn!(%object, error = chain(error), wait = ?wait, "reconcile failed"),
+    }
+    Action::requeue(wait)
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    futures::stream::unfold(receiver, |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) })
+}

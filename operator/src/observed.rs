@@ -1,0 +1,107 @@
+//! What one reconcile found. Everything that is decided is decided from these values and a clock.
+
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{
+        ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+    },
+    networking::v1::NetworkPolicy,
+    rbac::v1::RoleBinding,
+};
+use vectorkeep_crds::VectorCluster;
+
+use crate::{admin::EngineView, sensitive::Sensitive};
+
+/// What one reconcile found.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The resource itself, read for this reconcile.
+    pub cluster: VectorCluster,
+    /// The data-plane namespace.
+    pub namespace: Option<Namespace>,
+    /// The binding by which the operator may work in that namespace.
+    pub role_binding: Option<RoleBinding>,
+    /// What the namespace holds. `None` while the operator can't read it: no namespace or no binding.
+    pub children: Option<Children>,
+    /// The binding by which the operator may publish into the customer's namespace.
+    pub publisher_binding: Option<RoleBinding>,
+    /// What the operator keeps for the cluster in its own namespace.
+    pub custody: Custody,
+    /// What the engine last said of itself.
+    pub engine: EngineView,
+}
+
+/// The objects of one cluster in its data-plane namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Children {
+    /// Bounds on what the namespace may hold.
+    pub quota: Option<ResourceQuota>,
+    /// Bounds on each container.
+    pub limit_range: Option<LimitRange>,
+    /// Identity of the engine.
+    pub service_account: Option<ServiceAccount>,
+    /// Every policy that carries the operator's label, also those that are no longer wanted.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// Configuration of the engine.
+    pub config: Option<ConfigMap>,
+    /// What clients connect to.
+    pub service: Option<Service>,
+    /// Stable names of the engine's pods.
+    pub peers: Option<Service>,
+    /// The volume.
+    pub volume: Option<PersistentVolumeClaim>,
+    /// The workload.
+    pub stateful_set: Option<StatefulSet>,
+    /// The engine's pod, read by its name.
+    pub pod: Option<Pod>,
+    /// Certificate that clients see.
+    pub serving_tls: Option<SecretSeen>,
+    /// Certificate of the engine's health and admin ports.
+    pub internal_tls: Option<SecretSeen>,
+    /// Initial password of the user `root`.
+    pub root_password: Option<SecretSeen>,
+    /// Master key of a development cluster.
+    pub local_key: Option<SecretSeen>,
+}
+
+/// What the operator keeps for one cluster in its own namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Custody {
+    /// CA of the engine's internal ports and of the operator's client certificate.
+    pub internal_ca: Option<SecretSeen>,
+    /// CA of the certificate that clients see.
+    pub serving_ca: Option<SecretSeen>,
+    /// The operator's client certificate for the engine's admin port.
+    pub operator_client: Option<SecretSeen>,
+    /// The durable record: what was last rolled out.
+    pub record: Option<ConfigMap>,
+}
+
+/// A secret as it was read, its values kept from view.
+#[derive(Clone, Debug)]
+pub struct SecretSeen {
+    /// Identity of this very object, for preconditions.
+    pub uid: String,
+    /// Version that was read; a replacement names it.
+    pub resource_version: String,
+    /// Every entry.
+    pub entries: Vec<(String, Sensitive)>,
+}
+
+impl SecretSeen {
+    /// Takes over a secret's values.
+    pub fn new(secret: Secret) -> Self {
+        let entries =
+            secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect();
+        Self {
+            uid: secret.metadata.uid.unwrap_or_default(),
+            resource_version: secret.metadata.resource_version.unwrap_or_default(),
+            entries,
+        }
+    }
+
+    /// One entry.
+    pub fn entry(&self, key: &str) -> Option<&Sensitive> {
+        self.entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+}

@@ -1,0 +1,109 @@
+//! What the customer is given: the connection secret; and the generated secrets behind it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use vectorkeep_crds::identity::{client_uri, connection_secret_name};
+
+use super::{certificates::Certificates, identity::Identity, record, refusal::Refusal, role_binding};
+use crate::observed::{Observed, SecretSeen};
+
+/// Secret with the initial password of the user `root`, in the data-plane namespace.
+pub const ROOT_PASSWORD: &str = "engine-root-password";
+/// Its entry.
+pub const PASSWORD_ENTRY: &str = "password";
+/// Secret with the master key of a development cluster.
+pub const LOCAL_KEY: &str = "engine-local-key";
+/// Its entry.
+pub const KEY_ENTRY: &str = "key";
+/// Bytes of a master key.
+pub const KEY_BYTES: usize = 32;
+/// Type of the connection secret: the admission policies of the chart let the operator write no other one into a
+/// customer's namespace.
+pub const CONNECTION_TYPE: &str = "vectorkeep.dev/connection";
+/// The first user of every cluster.
+pub const ROOT_USER: &str = "root";
+
+/// What becomes of a secret whose value is drawn once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// It is there. Its value is never looked at again, and never overwritten.
+    Keep,
+    /// It is missing: draw a value, and create it (never replace it).
+    Create,
+}
+
+/// What becomes of the connection secret.
+///
+/// The operator can't read secrets in a customer's namespace, so it does not know whether the secret is there: it
+/// creates it, and takes "already exists" for an answer. A customer who keeps a newer password in it keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Whether address and CA certificate in a secret that is there are to be written anew, since the CA is another
+    /// one than was published last. The password is left alone.
+    pub refresh_authority: bool,
+}
+
+/// Whether the initial password is to be drawn.
+pub fn root_password(observed: &Observed) -> Draw {
+    let children = observed.children.as_ref();
+    draw(children.and_then(|children| children.root_password.as_ref()))
+}
+
+/// Whether the master key of a development cluster is to be drawn. A key that is there but is none is an error for
+/// a person to solve: a new one would make the stored data unreadable for good.
+pub fn local_key(observed: &Observed) -> Result<Option<Draw>, Refusal> {
+    if observed.cluster.spec.encryption.local.is_none() {
+        return Ok(None);
+    }
+    let children = observed.children.as_ref();
+    let seen = children.and_then(|children| children.local_key.as_ref());
+    let length = seen.and_then(|seen| seen.entry(KEY_ENTRY)).map(|key| key.reveal().len());
+    if seen.is_some() && length != Some(KEY_BYTES) {
+        return Err(Refusal::Field {
+            field: "encryption.local",
+            problem: format!(
+                "the secret {LOCAL_KEY} in the data-plane namespace does not hold the {KEY_BYTES} bytes of a key; \
+                 restore it from a backup"
+            ),
+        });
+    }
+    Ok(Some(draw(seen)))
+}
+
+fn draw(seen: Option<&SecretSeen>) -> Draw {
+    match seen {
+        Some(_) => Draw::Keep,
+        None => Draw::Create,
+    }
+}
+
+/// Whether the customer's copy of the CA is to be renewed.
+pub fn publication(observed: &Observed, certificates: &Certificates) -> Publication {
+    let current = certificates.serving_ca.fingerprint();
+    Publication { refresh_authority: current.is_some() && record::published_authority(observed) != current.as_deref() }
+}
+
+/// The connection secret.
+pub fn connection_secret(identity: &Identity, authority: &str, password: &str) -> Secret {
+    let name = connection_secret_name(&identity.owner_name);
+    let mut metadata = identity.meta_in(Some(&identity.owner_namespace), &name);
+    metadata.owner_references = Some(vec![role_binding::owner(identity)]);
+    let mut data = published(identity, authority);
+    for (key, value) in [
+        ("username", ROOT_USER.to_owned()),
+        ("password", password.to_owned()),
+        ("token", format!("{ROOT_USER}:{password}")),
+    ] {
+        data.insert(key.to_owned(), ByteString(value.into_bytes()));
+    }
+    Secret { metadata, type_: Some(CONNECTION_TYPE.to_owned()), data: Some(data), ..Secret::default() }
+}
+
+/// The entries of the connection secret that are the operator's for good.
+pub fn published(identity: &Identity, authority: &str) -> BTreeMap<String, ByteString> {
+    BTreeMap::from([
+        ("uri".to_owned(), ByteString(client_uri(&identity.cluster_id).into_bytes())),
+        ("ca.crt".to_owned(), ByteString(authority.as_bytes().to_vec())),
+    ])
+}

@@ -1,0 +1,290 @@
+//! Decides: what a resource, what was observed and the time make necessary.
+//!
+//! Pure: no client, no clock, no chance. One file for each object that is produced. Planning again after everything
+//! was applied gives a plan that changes nothing.
+
+pub mod certificates;
+pub mod change;
+pub mod conditions;
+pub mod config_map;
+pub mod connection;
+pub mod egress;
+pub mod identity;
+pub mod namespace;
+pub mod network_policy;
+pub mod pvc;
+pub mod quota;
+pub mod record;
+pub mod refusal;
+pub mod role_binding;
+pub mod service;
+pub mod service_account;
+pub mod statefulset;
+pub mod status;
+pub mod teardown;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, ResourceQuota, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    rbac::v1::RoleBinding,
+};
+use kube::ResourceExt;
+use vectorkeep_crds::{status::VectorClusterStatus, well_known::FINALIZER};
+
+use crate::{
+    observed::{Children, Observed},
+    settings::Settings,
+};
+use certificates::Certificates;
+use change::Change;
+use connection::{Draw, Publication};
+use egress::KmsEgress;
+use identity::Identity;
+use namespace::Claim;
+use record::Rollout;
+use refusal::Refusal;
+use teardown::{DeletedKind, Deletion, TearDown};
+
+/// What one reconcile does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// Nothing but to say why.
+    Refuse(Refused),
+    /// Make sure of the namespace and of the right to work in it; what it holds can only be read then.
+    Claim(Box<Foundation>),
+    /// Wait for a namespace of ours that is on its way out.
+    Wait(VectorClusterStatus),
+    /// Make everything as it should be.
+    Converge(Box<Desired>),
+    /// Bring a cluster to its end.
+    TearDown(Box<TearDown>),
+    /// Nothing: the resource is on its way out and no longer ours to hold.
+    LetGo,
+}
+
+/// A resource that can't be served, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// What to report.
+    pub status: VectorClusterStatus,
+}
+
+/// What everything else stands on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foundation {
+    /// Who it is for.
+    pub identity: Identity,
+    /// Whether the resource is still to be marked as ours to clean up.
+    pub finalizer: bool,
+    /// The data-plane namespace.
+    pub namespace: Change<Namespace>,
+    /// The right to work in it.
+    pub role_binding: Change<RoleBinding>,
+    /// What to report.
+    pub status: VectorClusterStatus,
+}
+
+/// Everything of a running cluster, in the order in which it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// Who it is for.
+    pub identity: Identity,
+    /// Whether the resource is still to be marked as ours to clean up.
+    pub finalizer: bool,
+    /// The data-plane namespace.
+    pub namespace: Change<Namespace>,
+    /// The right to work in it.
+    pub role_binding: Change<RoleBinding>,
+    /// The right to publish to the customer.
+    pub publisher_binding: Change<RoleBinding>,
+    /// Bounds of the namespace.
+    pub quota: Change<ResourceQuota>,
+    /// Bounds of each container and volume.
+    pub limit_range: Change<LimitRange>,
+    /// Policies, the denial first: nothing runs before it stands.
+    pub network_policies: Vec<Change<NetworkPolicy>>,
+    /// CAs and certificates.
+    pub certificates: Certificates,
+    /// The initial password.
+    pub root_password: Draw,
+    /// The master key of a development cluster.
+    pub local_key: Option<Draw>,
+    /// Identity of the engine.
+    pub service_account: Change<ServiceAccount>,
+    /// The volume.
+    pub volume: Change<PersistentVolumeClaim>,
+    /// Names for pods.
+    pub peers: Change<Service>,
+    /// Address for clients.
+    pub service: Change<Service>,
+    /// The connection secret, as soon as there is the right to publish it.
+    pub connection: Option<Publication>,
+    /// What is rolled out, written before it is.
+    pub record: Change<ConfigMap>,
+    /// Configuration of the engine.
+    pub config: Change<ConfigMap>,
+    /// The workload.
+    pub stateful_set: Change<StatefulSet>,
+    /// What is no longer wanted, last.
+    pub orphans: Vec<Deletion>,
+    /// What to report.
+    pub status: VectorClusterStatus,
+}
+
+/// What one reconcile does.
+pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
+    let identity = Identity::of(&observed.cluster, &settings.installation_id);
+    if observed.cluster.metadata.deletion_timestamp.is_some() {
+        return if is_held(observed) {
+            Plan::TearDown(Box::new(TearDown::plan(&identity, observed, settings, now)))
+        } else {
+            Plan::LetGo
+        };
+    }
+    serve(&identity, observed, settings, now).unwrap_or_else(|refusal| {
+        let status = status::refused(&identity, observed, &refusal, now);
+        Plan::Refuse(Refused { refusal, status })
+    })
+}
+
+fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
+    // What the resource says is judged before anything is made for it.
+    let rollout = record::rollout(identity, observed, settings)?;
+    let egress = egress::kms_egress(&observed.cluster.spec, settings)?;
+    match namespace::claim(identity, observed.namespace.as_ref()) {
+        Claim::Foreign => {
+            return Err(Refusal::NamespaceNotOwned {
+                namespace: identity.namespace.clone(),
+                cluster_id: identity.cluster_id.clone(),
+            });
+        }
+        Claim::Ending => {
+            let message = "the data-plane namespace of an earlier cluster is still being deleted";
+            return Ok(Plan::Wait(status::waiting(identity, observed, "NamespaceEnding", message, now)));
+        }
+        Claim::Free | Claim::Ours => {}
+    }
+    match &observed.children {
+        None => Ok(Plan::Claim(Box::new(foundation(identity, observed, settings, now)))),
+        Some(children) => {
+            let converge = Converge { identity, observed, children, settings, rollout, egress, now };
+            Ok(Plan::Converge(Box::new(converge.desired()?)))
+        }
+    }
+}
+
+fn foundation(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Foundation {
+    Foundation {
+        identity: identity.clone(),
+        finalizer: !is_held(observed),
+        namespace: Change::between(namespace::namespace(identity), observed.namespace.as_ref()),
+        role_binding: Change::between(role_binding::data_plane(identity, settings), observed.role_binding.as_ref()),
+        status: status::waiting(
+            identity,
+            observed,
+            "NamespaceCreating",
+            "the data-plane namespace is being created",
+            now,
+        ),
+    }
+}
+
+fn is_held(observed: &Observed) -> bool {
+    observed.cluster.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// Everything that the desired state is computed from.
+struct Converge<'a> {
+    identity: &'a Identity,
+    observed: &'a Observed,
+    children: &'a Children,
+    settings: &'a Settings,
+    rollout: Rollout,
+    egress: KmsEgress,
+    now: Timestamp,
+}
+
+impl Converge<'_> {
+    fn desired(self) -> Result<Desired, Refusal> {
+        let Self { identity, observed, children, settings, rollout, egress, now } = self;
+        let spec = &observed.cluster.spec;
+        let base = foundation(identity, observed, settings, now);
+        let certificates = Certificates::plan(identity, spec, observed, now)?;
+        let policies = network_policy::policies(identity, &spec.network.clients, &egress, settings);
+        let orphans = orphans(&policies, children);
+        let stateful_set = Change::between(
+            statefulset::stateful_set(identity, spec, rollout.template.clone()),
+            children.stateful_set.as_ref(),
+        );
+        let publisher_binding =
+            Change::between(role_binding::publisher(identity, settings), observed.publisher_binding.as_ref());
+        let connection = publisher_binding.is_keep().then(|| connection::publication(observed, &certificates));
+        let published = match connection {
+            Some(_) => certificates.serving_ca.fingerprint(),
+            None => None,
+        };
+        let published = published.as_deref().or(record::published_authority(observed));
+        Ok(Desired {
+            identity: identity.clone(),
+            finalizer: base.finalizer,
+            namespace: base.namespace,
+            role_binding: base.role_binding,
+            publisher_binding,
+            quota: Change::between(quota::quota(identity), children.quota.as_ref()),
+            limit_range: Change::between(quota::limit_range(identity, spec), children.limit_range.as_ref()),
+            network_policies: policies
+                .into_iter()
+                .map(|policy| {
+                    let name = policy.name_any();
+                    let live = children.network_policies.iter().find(|live| live.name_any() == name);
+                    Change::between(policy, live)
+                })
+                .collect(),
+            root_password: connection::root_password(observed),
+            local_key: connection::local_key(observed)?,
+            service_account: Change::between(
+                service_account::service_account(identity),
+                children.service_account.as_ref(),
+            ),
+            volume: Change::between(pvc::volume_claim(identity, &spec.storage.volume), children.volume.as_ref()),
+            peers: Change::between(service::peers(identity), children.peers.as_ref()),
+            service: Change::between(service::client(identity), children.service.as_ref()),
+            connection,
+            record: Change::between(
+                record::record(identity, &rollout, published, settings),
+                observed.custody.record.as_ref(),
+            ),
+            config: Change::between(config_map::config_map(identity, &rollout.files), children.config.as_ref()),
+            status: status::serving(identity, observed, settings, &certificates, &egress, !stateful_set.is_keep(), now),
+            stateful_set,
+            certificates,
+            orphans,
+        })
+    }
+}
+
+/// Policies that carry our label and are wanted no longer: a client that was taken off the list must lose access.
+fn orphans(wanted: &[NetworkPolicy], children: &Children) -> Vec<Deletion> {
+    children
+        .network_policies
+        .iter()
+        .filter(|live| {
+            live.metadata.deletion_timestamp.is_none()
+                && !wanted.iter().any(|wanted| wanted.name_any() == live.name_any())
+        })
+        .filter_map(|live| {
+            Some(Deletion {
+                kind: DeletedKind::NetworkPolicy,
+                name: live.metadata.name.clone()?,
+                uid: live.metadata.uid.clone()?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Why a resource can't be served until somebody changes something.
+
+use vectorkeep_crds::{arn::ArnError, well_known::LABEL_ADOPT};
+
+use crate::settings::AddressRange;
+
+/// Why a resource can't be served until somebody changes something. Each becomes the reason of the conditions
+/// `Ready` and `Stalled`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The data-plane namespace exists and is not this cluster's.
+    #[error(
+        "the namespace {namespace} exists and was not made for this cluster; delete it, or, if it may be used, \
+         have an administrator label it {LABEL_ADOPT}={cluster_id}"
+    )]
+    NamespaceNotOwned {
+        /// The namespace.
+        namespace: String,
+        /// The cluster that would use it.
+        cluster_id: String,
+    },
+    /// The resource opens egress to where no resource may.
+    #[error(
+        "spec.network.egress: {cidr} touches {forbidden}, which is link-local or part of the Kubernetes cluster; \
+         give only the addresses of the KMS and the token service, or have an administrator give them to the \
+         operator (chart value network.kmsEgress)"
+    )]
+    Egress {
+        /// What the resource says.
+        cidr: String,
+        /// What it touches.
+        forbidden: AddressRange,
+    },
+    /// An ARN is malformed.
+    #[error("spec.encryption.aws: {0}")]
+    Arn(#[from] ArnError),
+    /// A field has a value that the schema could not judge.
+    #[error("spec.{field}: {problem}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Refusal {
+    /// The reason, in one word.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NamespaceNotOwned { .. } => "NamespaceNotOwned",
+            Self::Egress { .. } => "EgressRefused",
+            Self::Arn(_) | Self::Field { .. } => "InvalidSpec",
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Asks every engine how it is, beside the reconciles, so that none of them waits for a network.
+//!
+//! One task for each cluster asks its engine's admin API over mutual TLS, at a jittered interval and with a deadline.
+//! What it hears lies ready for `observe`; when it hears something new, the cluster is reconciled.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use kube::runtime::reflector::ObjectRef;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, mpsc},
+    task::AbortHandle,
+};
+use tokio_rustls::TlsConnector;
+use vectorkeep_crds::VectorCluster;
+
+use crate::{
+    admin::{ADMIN_PORT, EngineStatus, EngineView},
+    backoff::jittered,
+    certificates::TlsMaterial,
+    metrics::Metrics,
+    plan::identity::Identity,
+    tls,
+};
+
+/// An engine that takes longer does not answer.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Engines that are asked at the same time: enough for a thousand clusters within the interval.
+const AT_ONCE: usize = 64;
+/// Longest answer that is read; one zone for each database fits many times.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// How the poller reaches engines.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Time between two questions to one engine.
+    pub interval: Duration,
+    /// Where to connect instead of the address of the engine's name, for an operator that runs outside the pod
+    /// network. The certificate is verified for the engine's name all the same.
+    pub connect_to: Option<SocketAddr>,
+}
+
+/// Asks engines and remembers what they said.
+#[derive(Clone)]
+pub struct Poller {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    reach: Reach,
+    clusters: Mutex<HashMap<String, Polled>>,
+    changed: mpsc::UnboundedSender<ObjectRef<VectorCluster>>,
+    permits: Semaphore,
+    metrics: Arc<Metrics>,
+}
+
+struct Polled {
+    owner: ObjectRef<VectorCluster>,
+    material: TlsMaterial,
+    view: EngineView,
+    task: AbortHandle,
+}
+
+/// Why an engine was not heard. The words end up in a status: no addresses, no names of others.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error("its name is not known to DNS yet")]
+    Name,
+    #[error("no connection")]
+    Connect(#[source] std::io::Error),
+    #[error("TLS failed ({0})")]
+    Tls(#[source] std::io::Error),
+    #[error("the connection broke")]
+    Http(#[source] hyper::Error),
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    #[error("its answer is too long or was cut off")]
+    Body,
+    #[error("its answer is not understood ({0})")]
+    Answer(#[source] serde_json::Error),
+    #[error("it says to be the engine of another cluster")]
+    WrongCluster,
+    #[error("no answer within 2 seconds")]
+    Deadline,
+}
+
+impl Poller {
+    /// A poller that sends the resource of every cluster whose engine says something new to `changed`.
+    pub fn new(reach: Reach, changed: mpsc::UnboundedSender<ObjectRef<VectorCluster>>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                reach,
+                clusters: Mutex::default(),
+                changed,
+                permits: Semaphore::new(AT_ONCE),
+                metrics,
+            }),
+        }
+    }
+
+    /// Asks the engine of a cluster from now on, showing `material`. Asking twice changes nothing; another
+    /// certificate takes the place of the one before.
+    pub fn track(&self, identity: &Identity, material: &TlsMaterial) {
+        let mut clusters = self.shared.lock();
+        if clusters.get(&identity.cluster_id).is_some_and(|polled| polled.material == *material) {
+            return;
+        }
+        let config = match tls::client(material) {
+            Ok(config) => Arc::new(config),
+            Err(error) => {
+                tracing::error!(cluster = identity.cluster_id, %error, "the client certificate is not usable");
+                return;
+            }
+        };
+        let before = clusters.remove(&identity.cluster_id);
+        let task =
+            tokio::spawn(poll(Arc::clone(&self.shared), identity.cluster_id.clone(), identity.engine_host(), config));
+        clusters.insert(
+            identity.cluster_id.clone(),
+            Polled {
+                owner: ObjectRef::new(&identity.owner_name).within(&identity.owner_namespace),
+                material: material.clone(),
+                view: before
+                    .map(|before| {
+                        before.task.abort();
+                        before.view
+                    })
+                    .unwrap_or_default(),
+                task: task.abort_handle(),
+            },
+        );
+    }
+
+    /// Asks the engine of a cluster no more.
+    pub fn forget(&self, cluster_id: &str) {
+        if let Some(polled) = self.shared.lock().remove(cluster_id) {
+            polled.task.abort();
+        }
+    }
+
+    /// Asks the engines of a resource that is gone no more.
+    pub fn forget_owner(&self, owner: &ObjectRef<VectorCluster>) {
+        self.shared.lock().retain(|_, polled| {
+            let keep = polled.owner != *owner;
+            if !keep {
+                polled.task.abort();
+            }
+            keep
+        });
+    }
+
+    /// What the engine of a cluster last said.
+    pub fn view(&self, cluster_id: &str) -> EngineView {
+        match self.shared.lock().get(cluster_id) {
+            Some(polled) => polled.view.clone(),
+            None => EngineView::NotAsked,
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Polled>> {
+        // Nothing is left half done under this lock.
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, cluster_id: &str, view: EngineView) {
+        let mut clusters = self.lock();
+        let Some(polled) = clusters.get_mut(cluster_id) else {
+            return;
+        };
+        let changed = view.differs_from(&polled.view);
+        polled.view = view;
+        if changed {
+            // The receiver lives as long as the controller; without one there is nobody to tell.
+            let _ = self.changed.send(polled.owner.clone());
+        }
+    }
+}
+
+async fn poll(shared: Arc<Shared>, cluster_id: String, host: String, config: Arc<ClientConfig>) {
+    let mut missed = 0u32;
+    loop {
+        let answer = {
+            let Ok(_permit) = shared.permits.acquire().await else {
+                return;
+            };
+            tokio::time::timeout(DEADLINE, ask(&shared.reach, &cluster_id, &host, &config))
+                .await
+                .unwrap_or(Err(AskError::Deadline))
+        };
+        shared.metrics.polled(answer.is_ok());
+        match answer {
+            Ok(status) => {
+                missed = 0;
+                shared.hear(&cluster_id, EngineView::Answered(status));
+            }
+            Err(error) => {
+                missed += 1;
+                tracing::debug!(cluster = cluster_id, %error, missed, "the engine was not heard");
+                // One lost packet is no news; an engine that was never heard is silent at once.
+                let heard =
+                    matches!(shared.lock().get(&cluster_id).map(|polled| &polled.view), Some(EngineView::Answered(_)));
+                if missed > 1 || !heard {
+                    let reason = error.to_string();
+                    shared.hear(&cluster_id, EngineView::Silent { reason });
+                }
+            }
+        }
+        tokio::time::sleep(jittered(shared.reach.interval)).await;
+    }
+}
+
+async fn ask(
+    reach: &Reach,
+    cluster_id: &str,
+    host: &str,
+    config: &Arc<ClientConfig>,
+) -> Result<EngineStatus, AskError> {
+    let tcp = match reach.connect_to {
+        Some(address) => TcpStream::connect(address).await.map_err(AskError::Connect)?,
+        None => {
+            let mut addresses = tokio::net::lookup_host((host, ADMIN_PORT)).await.map_err(|_| AskError::Name)?;
+            let address = addresses.next().ok_or(AskError::Name)?;
+            TcpStream::connect(address).await.map_err(AskError::Connect)?
+        }
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| AskError::Name)?;
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await.map_err(AskError::Tls)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(AskError::Http)?;
+    let question = async {
+        let request = Request::get("/v1/status")
+            .header(hyper::header::HOST, host)
+            .body(Empty::<Bytes>::new())
+            .map_err(|_| AskError::Name)?;
+        let answer = sender.send_request(request).await.map_err(AskError::Http)?;
+        if answer.status() != StatusCode::OK {
+            return Err(AskError::Status(answer.status()));
+        }
+        Limited::new(answer.into_body(), LONGEST_ANSWER)
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .map_err(|_| AskError::Body)
+    };
+    // The connection must be driven for the answer to arrive, and ends with it.
+    let mut connection = std::pin::pin!(connection);
+    let body = tokio::select! {
+        body = question => body?,
+        result = &mut connection => {
+            result.map_err(AskError::Http)?;
+            return Err(AskError::Body);
+        }
+    };
+    let status: EngineStatus = serde_json::from_slice(&body).map_err(AskError::Answer)?;
+    if status.cluster_id != cluster_id {
+        return Err(AskError::WrongCluster);
+    }
+    Ok(status)
+}

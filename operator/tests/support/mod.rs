@@ -1,0 +1,391 @@
+//! A real API server, the chart installed in it, and the operator as a process with the rights that the chart gives.
+
+pub mod engine;
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use vectorkeep_crds::{VectorCluster, status::Condition};
+
+pub const OPERATOR_NAMESPACE: &str = "vectorkeep-system";
+pub const INSTALLATION: &str = "itest";
+
+/// One API server for all tests of this process. There can be one operator at a time, so tests take turns.
+static CONTROL_PLANE: OnceLock<ControlPlane> = OnceLock::new();
+static TURN: Mutex<()> = Mutex::new(());
+
+struct ControlPlane {
+    kubeconfig: PathBuf,
+    /// Takes the control plane down when this process ends, however it ends: then its input is closed.
+    _undertaker: Child,
+    _state: TempDir,
+}
+
+/// What a test works with.
+pub struct World {
+    pub client: Client,
+    /// Namespace of the customer, new for each test.
+    pub namespace: String,
+    kubeconfig: PathBuf,
+    folder: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// An operator process.
+pub struct Operator {
+    child: Child,
+    log: PathBuf,
+}
+
+/// How to start an operator.
+#[derive(Clone, Debug)]
+pub struct Flags {
+    pub instance: String,
+    pub engine_image: String,
+    pub connect_to: Option<SocketAddr>,
+    pub cluster_ranges: Vec<String>,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self {
+            instance: "operator-0".into(),
+            engine_image: image("engine", 'b'),
+            connect_to: None,
+            cluster_ranges: Vec::new(),
+        }
+    }
+}
+
+pub fn image(name: &str, digit: char) -> String {
+    let digest: String = std::iter::repeat_n(digit, 64).collect();
+    format!("localhost/vectorkeep-{name}@sha256:{digest}")
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A program of the lab, which builds all of them.
+fn program(name: &str) -> PathBuf {
+    let cache = std::env::var_os("VECTORKEEP_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache/vectorkeep"),
+        PathBuf::from,
+    );
+    let path = cache.join("lab/current").join(name);
+    assert!(path.exists(), "{} is missing: run `e2e/lab/lab build`", path.display());
+    path
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn control_plane() -> &'static ControlPlane {
+    CONTROL_PLANE.get_or_init(|| {
+        let lab = repository().join("e2e/lab/lab");
+        let state = tempfile::Builder::new().prefix("vectorkeep-operator-test-").tempdir().expect("a folder");
+        let folder = state.path().join("control-plane");
+        let undertaker = Command::new("sh")
+            .args(["-c", "cat; exec \"$0\" control-plane down --state \"$1\""])
+            .args([&lab, &folder])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let output = run(Command::new(&lab)
+            .args(["control-plane", "up", "--controllers"])
+            .arg("namespace-controller,serviceaccount-controller,garbage-collector-controller")
+            .arg("--state")
+            .arg(&folder));
+        let kubeconfig = PathBuf::from(output.lines().last().expect("a path"));
+        install(&kubeconfig);
+        ControlPlane { kubeconfig, _undertaker: undertaker, _state: state }
+    })
+}
+
+/// Installs the chart as an administrator would; there is no kubelet, so its Deployment stays without pods.
+fn install(kubeconfig: &Path) {
+    let manifest = run(Command::new(program("helm"))
+        .args(["template", "vectorkeep"])
+        .arg(repository().join("charts/vectorkeep"))
+        .args(["--namespace", OPERATOR_NAMESPACE])
+        .args(["--set", &format!("installationId={INSTALLATION}")])
+        .args(["--set", &format!("operator.image={}", image("operator", 'a'))])
+        .args(["--set", &format!("engine.image={}", image("engine", 'b'))]));
+    kubectl(kubeconfig, &["create", "namespace", OPERATOR_NAMESPACE], "");
+    kubectl(kubeconfig, &["apply", "--server-side", "--namespace", OPERATOR_NAMESPACE, "-f", "-"], &manifest);
+    kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd/vectorclusters.vectorkeep.dev"], "");
+}
+
+/// Runs `kubectl` with an input; answers what it says, or panics with its complaint.
+pub fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> String {
+    try_kubectl(kubeconfig, arguments, input).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+}
+
+/// Runs `kubectl` with an input; answers what it says, or its complaint.
+pub fn try_kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut child = Command::new(program("kubectl"))
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("written");
+    drop(stdin);
+    let output = child.wait_with_output().expect("kubectl ends");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a configuration");
+    Client::try_from(config).expect("a client")
+}
+
+impl World {
+    /// Waits for its turn, and makes a namespace of its own.
+    pub async fn new() -> Self {
+        // A test that failed leaves nothing that another needs.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let kubeconfig = control_plane().kubeconfig.clone();
+        let client = client(&kubeconfig).await;
+        let namespace: Namespace = serde_json::from_value(json!({
+            "metadata": {"generateName": "acme-"},
+        }))
+        .expect("a namespace");
+        let namespace =
+            Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.expect("created");
+        Self {
+            client,
+            namespace: namespace.name_any(),
+            kubeconfig,
+            folder: tempfile::tempdir().expect("a folder"),
+            _turn: turn,
+        }
+    }
+
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// A kubeconfig with the operator's own rights.
+    pub fn operator_kubeconfig(&self) -> PathBuf {
+        let token = kubectl(
+            &self.kubeconfig,
+            &["create", "token", "vectorkeep-operator", "-n", OPERATOR_NAMESPACE, "--duration=1h"],
+            "",
+        );
+        let text = std::fs::read_to_string(&self.kubeconfig).expect("readable");
+        let mut config: Value = serde_yaml_ng::from_str(&text).expect("YAML or JSON");
+        config["users"][0]["user"] = json!({"token": token.trim()});
+        let path = self.folder.path().join("operator.kubeconfig");
+        std::fs::write(&path, config.to_string()).expect("written");
+        path
+    }
+
+    /// Starts the operator, with the rights of its service account.
+    pub fn start(&self, flags: &Flags) -> Operator {
+        let log = self.folder.path().join(format!("{}.log", flags.instance));
+        let file = File::options().create(true).append(true).open(&log).expect("a log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vectorkeep-operator"));
+        command
+            .env("KUBECONFIG", self.operator_kubeconfig())
+            .args(["--installation-id", INSTALLATION])
+            .args(["--namespace", OPERATOR_NAMESPACE])
+            .args(["--instance", &flags.instance])
+            .args(["--engine-image", &flags.engine_image])
+            .args(["--listen", "127.0.0.1:0"])
+            .args(["--resync", "3", "--poll-interval", "1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        for range in &flags.cluster_ranges {
+            command.args(["--cluster-cidr", range]);
+        }
+        if let Some(address) = flags.connect_to {
+            command.args(["--admin-connect-to", &address.to_string()]);
+        }
+        Operator { child: command.spawn().expect("the operator starts"), log }
+    }
+
+    /// Writes a VectorCluster with this spec.
+    pub async fn apply(&self, name: &str, spec: &str) -> VectorCluster {
+        self.try_apply(name, spec).await.expect("accepted")
+    }
+
+    /// Writes a VectorCluster with this spec, or says why it is refused.
+    pub async fn try_apply(&self, name: &str, spec: &str) -> Result<VectorCluster, kube::Error> {
+        let spec: Value = serde_yaml_ng::from_str(spec).expect("YAML");
+        let object = json!({
+            "apiVersion": "vectorkeep.dev/v1alpha1",
+            "kind": "VectorCluster",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        self.clusters().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+    }
+
+    pub fn clusters(&self) -> Api<VectorCluster> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn cluster_id(&self, name: &str) -> String {
+        vectorkeep_crds::identity::cluster_id(INSTALLATION, &self.namespace, name)
+    }
+
+    pub fn data_plane(&self, name: &str) -> String {
+        vectorkeep_crds::identity::data_plane_namespace(&self.cluster_id(name))
+    }
+
+    /// Plays kubelet and the StatefulSet controller: the engine's pod is ready.
+    pub async fn pod_is_ready(&self, name: &str) {
+        let api: Api<k8s_openapi::api::apps::v1::StatefulSet> =
+            Api::namespaced(self.client.clone(), &self.data_plane(name));
+        let generation = api.get("engine").await.expect("a workload").metadata.generation;
+        let status = json!({"status": {
+            "observedGeneration": generation, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1,
+            "currentRevision": "a", "updateRevision": "a",
+        }});
+        api.patch_status("engine", &PatchParams::default(), &Patch::Merge(status)).await.expect("written");
+    }
+
+    /// What was created in a namespace, in the order in which the API server's audit log has it.
+    pub fn creations(&self, namespace: &str) -> Vec<(String, String)> {
+        let log = self.kubeconfig.with_file_name("logs").join("audit.log");
+        let text = std::fs::read_to_string(log).expect("an audit log");
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| {
+                event["objectRef"]["namespace"] == namespace
+                    && event["stage"] == "ResponseComplete"
+                    && event["responseStatus"]["code"] == 201
+            })
+            .map(|event| {
+                let field = |name: &str| event["objectRef"][name].as_str().unwrap_or_default().to_owned();
+                (field("resource"), field("name"))
+            })
+            .collect()
+    }
+
+    pub async fn condition(&self, name: &str, type_: &str) -> Option<Condition> {
+        let cluster = self.clusters().get_opt(name).await.expect("readable")?;
+        let conditions = cluster.status?.conditions;
+        conditions.into_iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Waits for a condition with this status and reason.
+    pub async fn until_condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> Condition {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            last = self.condition(name, type_).await;
+            if let Some(condition) = &last
+                && condition.status == status
+                && condition.reason == reason
+            {
+                return condition.clone();
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("{type_} never was {status}/{reason}; last: {last:?}");
+    }
+
+    /// Waits until `check` answers something.
+    pub async fn until<T, F>(&self, what: &str, mut check: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Option<T>>,
+    {
+        for _ in 0..ATTEMPTS {
+            if let Some(value) = check().await {
+                return value;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        panic!("waited in vain for: {what}");
+    }
+
+    /// Takes away what this test made, so that the next test's operator has nothing to do with it.
+    pub async fn clean_up(&self) {
+        let clusters = self.clusters();
+        for cluster in clusters.list(&Default::default()).await.expect("listed") {
+            let patch = json!({"metadata": {"finalizers": null}});
+            let name = cluster.name_any();
+            let _ = clusters.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await;
+            let _ = clusters.delete(&name, &DeleteParams::default()).await;
+            let namespaces: Api<Namespace> = Api::all(self.client.clone());
+            let _ = namespaces.delete(&self.data_plane(&name), &DeleteParams::default()).await;
+        }
+    }
+}
+
+/// Bounds of every wait: a minute and a half in all, on a machine that does other things too.
+const ATTEMPTS: usize = 900;
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Operator {
+    /// Ends the process without any chance to tidy up.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks the process to stop; answers whether it did so in good order.
+    pub async fn stop(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        run(Command::new("kill").args(["-TERM", &pid]));
+        for _ in 0..ATTEMPTS {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.success();
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
+    }
+
+    /// Everything that was logged.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text)).expect("a log");
+        text
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("--- log of the operator ---\n{}", self.log());
+        }
+    }
+}
