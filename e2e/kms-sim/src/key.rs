@@ -218,7 +218,6 @@ fn additional_data(header: &[u8], context: &EncryptionContext) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -178,7 +178,6 @@ fn serialization(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -166,7 +166,6 @@ impl ConditionKey {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::arn::{KeyArn, RoleArn};

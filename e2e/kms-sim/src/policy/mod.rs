@@ -224,7 +224,6 @@ fn texts(element: &str, value: &Value) -> Result<Vec<String>, PolicyError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
