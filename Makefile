@@ -62,7 +62,7 @@ test-rust: build lab ## Unit and integration tests of the Rust crates
 .PHONY: test-lab
 test-lab: lab ## Tests of the test equipment itself
 	$(call step,tests of the lab)
-	python3 -m unittest discover -q -s e2e/lab/tests -t .
+	python3 -m unittest discover -q -s e2e/lab/tests -t e2e
 	cd e2e/lab/go/netpol && go test ./...
 
 .PHONY: test-engine

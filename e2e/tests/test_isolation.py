@@ -1,0 +1,122 @@
+"""P6: tenants can't reach each other, nor anything else. Probes cross the real pod network."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from e2e.harness.installation import OPERATOR_NAMESPACE
+from e2e.harness.shell import CommandFailed, wait_for
+
+RESTRICTED = {
+    "runAsNonRoot": True, "runAsUser": 65532, "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+class Probe:
+    """A pod that tries to open connections."""
+
+    def __init__(self, world, namespace: str, name: str, labels: dict[str, str]) -> None:
+        self._world, self._namespace, self._name = world, namespace, name
+        world.cluster.apply({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {
+                "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "probe", "image": world.images.probe, "imagePullPolicy": "IfNotPresent",
+                    "command": ["/bin/sleep", "3600"], "securityContext": RESTRICTED,
+                    "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+                }],
+            },
+        })
+        world.cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+
+    def reaches(self, address: str, port: int) -> bool:
+        """Whether a TCP connection opens."""
+        try:
+            self._world.cluster.kubectl(
+                "-n", self._namespace, "exec", self._name, "--", "/bin/sh", "-c", f"nc -w 3 {address} {port} </dev/null"
+            )
+            return True
+        except CommandFailed:
+            return False
+
+    def delete(self) -> None:
+        """Removes the pod."""
+        self._world.cluster.kubectl("-n", self._namespace, "delete", "pod", self._name, "--ignore-not-found", "--timeout=60s")
+
+
+def pod_address(world, namespace: str, name: str) -> str:
+    return world.cluster.get("-n", namespace, "pod", name)["status"]["podIP"]
+
+
+@pytest.fixture(scope="module")
+def targets(world, acme, other):
+    operator = world.cluster.get("-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep")["items"][0]
+    return {
+        "the other tenant's engine": (pod_address(world, other.data_plane, "engine-0"), 19530),
+        "the other tenant's admin port": (pod_address(world, other.data_plane, "engine-0"), 9092),
+        "the other tenant's service": (world.cluster.get("-n", other.data_plane, "service", "engine")["spec"]["clusterIP"], 19530),
+        "the operator": (operator["status"]["podIP"], 8443),
+        "the API server": (world.cluster.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"], 443),
+        "the metadata address": ("169.254.169.254", 80),
+    }
+
+
+@pytest.fixture(scope="module")
+def engine_like(world, acme, targets):
+    """A pod in the tenant's data plane that every policy takes for an engine."""
+    labels = world.cluster.get("-n", acme.data_plane, "pod", "engine-0")["metadata"]["labels"]
+    labels = {key: value for key, value in labels.items() if not key.startswith(("apps.kubernetes.io/", "statefulset.", "controller-"))}
+    probe = Probe(world, acme.data_plane, "probe", labels)
+    yield probe
+    probe.delete()
+
+
+@pytest.fixture(scope="module")
+def client_pods(world, acme, other):
+    inside, outside = Probe(world, "acme", "client", {"app": "client"}), Probe(world, "other", "stranger", {"app": "client"})
+    yield inside, outside
+    inside.delete()
+    outside.delete()
+
+
+def test_a_tenant_reaches_no_other_tenant_nor_the_operator_nor_the_api_server_nor_the_metadata(engine_like, targets):
+    reached = [what for what, (address, port) in targets.items() if engine_like.reaches(address, port)]
+    assert reached == []
+
+
+def test_a_client_that_the_spec_allows_reaches_the_engine_and_nobody_else_does(world, acme, client_pods):
+    inside, outside = client_pods
+    engine = pod_address(world, acme.data_plane, "engine-0")
+    assert inside.reaches(engine, 19530)
+    assert not inside.reaches(engine, 9092)
+    assert not outside.reaches(engine, 19530)
+    assert not outside.reaches(engine, 9092)
+
+
+def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine_like, client_pods, targets):
+    cluster = world.cluster
+    cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep", "--replicas=0")
+    wait_for("the operator stopped", lambda: not cluster.get(
+        "-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep")["items"], 120)
+    try:
+        for namespace in (acme.data_plane, other.data_plane):
+            cluster.kubectl("-n", namespace, "delete", "networkpolicies", "--all")
+        open_to_all = {what: target for what, target in targets.items() if what != "the operator"}
+        wait_for("all targets", lambda: all(engine_like.reaches(*target) for target in open_to_all.values()), 60)
+        assert client_pods[1].reaches(pod_address(world, acme.data_plane, "engine-0"), 19530)
+    finally:
+        cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep", "--replicas=2")
+    wait_for("the policies are back", lambda: len(cluster.get("-n", acme.data_plane, "networkpolicies")["items"]) > 1, 180)
+    wait_for("isolation", lambda: not engine_like.reaches(*targets["the other tenant's engine"]), 60)
+
+
+def test_the_data_plane_admits_no_privileged_pod(world, acme):
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "privileged", "namespace": acme.data_plane},
+        "spec": {"hostNetwork": True, "containers": [{"name": "c", "image": world.images.probe}]},
+    }
+    with pytest.raises(CommandFailed, match="violates PodSecurity"):
+        world.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))

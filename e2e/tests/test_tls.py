@@ -1,0 +1,74 @@
+"""P3: TLS 1.3 only, verified with its names; credentials are checked."""
+from __future__ import annotations
+
+import socket
+import ssl
+
+import pytest
+from pymilvus import MilvusException
+
+from e2e.harness import pki
+from e2e.harness.installation import Client
+
+
+@pytest.fixture(scope="module")
+def access(acme):
+    with Client(acme) as client:
+        yield client
+
+
+def handshake(access: Client, name: str = "localhost", ca: str | None = None, newest: ssl.TLSVersion | None = None) -> str | None:
+    context = ssl.create_default_context(cafile=str(access.ca)) if ca is None else ssl.create_default_context(cadata=ca)
+    context.set_alpn_protocols(["h2"])
+    if newest:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.maximum_version = newest
+    access.forward.ensure()
+    with socket.create_connection(("127.0.0.1", access.forward.port), timeout=10) as raw:
+        with context.wrap_socket(raw, server_hostname=name) as tls:
+            return tls.version()
+
+
+def test_tls_1_3_is_accepted(access):
+    assert handshake(access) == "TLSv1.3"
+
+
+def test_the_service_name_is_in_the_certificate(access, acme):
+    assert handshake(access, name=f"engine.{acme.data_plane}.svc.cluster.local") == "TLSv1.3"
+
+
+def test_tls_1_2_is_refused(access):
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        handshake(access, newest=ssl.TLSVersion.TLSv1_2)
+
+
+def test_another_ca_is_not_trusted(access):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(access, ca=pki.issue("localhost").ca)
+
+
+def test_another_name_is_not_in_the_certificate(access):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(access, name="engine.somewhere.else")
+
+
+def test_plaintext_is_refused(access):
+    access.forward.ensure()
+    with socket.create_connection(("127.0.0.1", access.forward.port), timeout=10) as raw:
+        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        try:
+            answer = raw.recv(1024)
+        except ConnectionError:
+            answer = b""
+    # At most a TLS alert (type 21), never a word of HTTP.
+    assert answer[:1] in (b"", b"\x15")
+
+
+def test_a_wrong_password_is_refused(access):
+    with pytest.raises(MilvusException) as refused:
+        access.connect(token="root:wrong-password").list_collections()
+    assert refused.value.code == 1400
+
+
+def test_the_right_password_is_accepted(access):
+    assert access.connect().list_collections() == []
