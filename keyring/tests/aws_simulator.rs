@@ -120,8 +120,7 @@ async fn silence_in_every_form_is_unreachable_and_bounded() {
     for service in ["kms", "sts"] {
         for fault in ["throttle", "error_5xx", "drop", "hang"] {
             // A provider without a session, so that the identity service is asked.
-            let kms =
-                AwsKms::new(AwsKmsConfig { call_timeout: Duration::from_millis(900), ..simulator.config() }).unwrap();
+            let kms = simulator.kms();
             simulator.faults(json!({service: {fault: true}}));
             let bound = tokio::time::timeout(Duration::from_secs(60), fails(&kms, &blob, KmsErrorKind::Unreachable));
             bound.await.unwrap();
@@ -231,7 +230,7 @@ async fn malformed_arns_are_refused_before_any_call() {
 async fn the_kill_switch_from_the_key_to_the_store() {
     let simulator = Simulator::start();
     let raw: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let config = WatchConfig { interval: Duration::from_secs(1), outage_grace: Duration::from_secs(600) };
+    let config = WatchConfig { interval: Duration::from_secs(6), outage_grace: Duration::from_secs(600) };
     let kms = AwsKms::new(AwsKmsConfig { call_timeout: config.call_timeout(), ..simulator.config() }).unwrap();
     let keyring = Keyring::open(Arc::clone(&raw), Arc::new(kms), CLUSTER).await.unwrap();
     let store = keyring.system().sealed_store("x");

@@ -375,7 +375,7 @@ impl fmt::Debug for SealedStore {
         f.debug_struct("SealedStore")
             .field("root", &self.root)
             .field("chunk_size", &self.chunk_size)
-            .field("raw", &self.raw)
+            .field("raw", &format_args!("{}", self.raw))
             .finish_non_exhaustive()
     }
 }
