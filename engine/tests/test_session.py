@@ -195,6 +195,13 @@ def test_a_deleted_key_can_be_inserted_again(client, name):
     assert [row["note"] for row in client.get(name, ids=[1])] == ["second"]
 
 
+def test_thousands_of_keys_fit_into_one_delete_and_one_get(client, name):
+    rows.quick(client, name, dim=4)
+    client.insert(name, rows.simple_rows(6000, dim=4))
+    assert client.delete(name, ids=list(range(0, 5000)))["delete_count"] == 5000
+    assert sorted(row["id"] for row in client.get(name, ids=list(range(6000)))) == list(range(5000, 6000))
+
+
 def test_automatic_keys_are_unique_and_usable(client, name):
     rows.quick(client, name, auto_id=True)
     sample = [{"vector": vector.tolist(), "position": position} for position, vector in enumerate(rows.vectors(20))]
