@@ -28,9 +28,10 @@ generate: ## Write the generated files: crds/*.yaml and the chart's copy
 	cargo run -q -p vectorkeep-crds --example generate
 
 .PHONY: build
-build: setup ## Compile all binaries with the profile that images, demo and tests share
+build: setup ## Compile everything with the profile that images, demo and tests share
 	$(call step,compiling the workspace (the first time takes minutes))
-	cargo build --workspace
+	# All targets at once: binaries alone would be built with other features of some dependencies, and those twice.
+	cargo build --workspace --all-targets
 
 .PHONY: lab
 lab: setup ## Build what the local Kubernetes consists of

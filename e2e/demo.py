@@ -5,6 +5,7 @@ Ends with a table, and the same as JSON in `target/demo/summary.json`. Leaves th
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import sys
 import time
@@ -39,6 +40,8 @@ def step(name: str, action: Callable[[], Value]) -> Value:
 
 def main() -> int:
     """Runs the demo."""
+    # Refusals are part of the show; the SDK would print a traceback for each.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     print("VectorKeep demo")
     data = step("words: real data, exact neighbours", words.load)
     cluster = step("a Kubernetes cluster", clusters.start)
@@ -63,6 +66,7 @@ def main() -> int:
 def drive(cluster: clusters.Cluster, simulator: KmsSimulator, data: words.Words) -> dict:
     """One tenant, from its key to its return after a cut-off."""
     tenant = Tenant(cluster, simulator, "acme", "words")
+    step("what an earlier demo left, removed", tenant.delete)
     step("a key whose policy is what `kubectl vectorkeep key-policy` says", tenant.create_key)
     started = time.monotonic()
     step("one VectorCluster, applied", tenant.apply)
@@ -158,7 +162,7 @@ def look(cluster: clusters.Cluster, tenant: Tenant, canaries: list[str]) -> dict
     """Canaries in the memory of the engine's processes, in logs and on the volume, after the cut-off."""
     time.sleep(2)
     logs = scan.pod_logs(cluster, tenant.data_plane, "vectorkeep.dev/component=engine")
-    logs += scan.pod_logs(cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep")
+    logs += scan.pod_logs(cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep-operator")
     return {
         "volume": scan.in_files(scan.volume_folder(cluster, tenant.data_plane, "engine-data"), canaries),
         "logs": scan.in_text(logs, canaries),

@@ -113,7 +113,9 @@ class Tenant:
         self.cluster.apply(self.resource())
 
     def delete(self) -> None:
-        """Deletes the resource and waits until it is gone."""
+        """Deletes the resource, if it is there, and waits until it and what its policy gives up is gone."""
+        if not self.cluster.exists("namespace", self.namespace):
+            return
         self.cluster.kubectl("-n", self.namespace, "delete", "vcl", self.name, "--ignore-not-found", "--timeout=180s")
 
     def status(self) -> dict:

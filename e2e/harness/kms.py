@@ -1,6 +1,7 @@
 """The KMS simulator as a pod over TLS, and its control endpoint."""
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import urllib.error
@@ -39,7 +40,7 @@ class KmsSimulator:
         self._images = images
 
     def __enter__(self) -> KmsSimulator:
-        certificate = pki.issue(HOST, f"kms-sim.{NAMESPACE}.svc", "localhost")
+        certificate = self._certificate()
         self.ca_bundle = certificate.ca
         self._cluster.apply(*_objects(self._images.kms, certificate))
         self._cluster.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/kms-sim", "--timeout=120s")
@@ -53,6 +54,13 @@ class KmsSimulator:
     def __exit__(self, *_: object) -> None:
         if self._forward:
             self._forward.stop()
+
+    def _certificate(self) -> pki.Certificate:
+        """The one in use, if there is one: a new one would restart the simulator, which keeps its keys in memory."""
+        if not self._cluster.exists("-n", NAMESPACE, "secret", "kms-sim-tls"):
+            return pki.issue(HOST, f"kms-sim.{NAMESPACE}.svc", "localhost")
+        data = self._cluster.get("-n", NAMESPACE, "secret", "kms-sim-tls")["data"]
+        return pki.Certificate(*(base64.b64decode(data[name]).decode() for name in ("tls.crt", "tls.key", "ca.crt")))
 
     def call(self, method: str, path: str, body: object = None) -> object:
         """Calls the control endpoint."""
@@ -92,7 +100,7 @@ class KmsSimulator:
         return events["events"] if isinstance(events, dict) and "events" in events else events  # type: ignore[return-value]
 
 
-def hash_of(text: str) -> str:
+def _hash(text: str) -> str:
     """A short name of a text, so that a pod is replaced when its files change."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -112,10 +120,10 @@ def _objects(image: str, certificate: pki.Certificate) -> list[dict]:
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
          "metadata": {"name": "kms-sim-tls", "namespace": NAMESPACE},
-         "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key}},
+         "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key, "ca.crt": certificate.ca}},
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "kms-sim", "namespace": NAMESPACE}, "spec": {
             "replicas": 1, "selector": {"matchLabels": labels}, "strategy": {"type": "Recreate"},
-            "template": {"metadata": {"labels": labels, "annotations": {"certificate": hash_of(certificate.ca)}}, "spec": {
+            "template": {"metadata": {"labels": labels, "annotations": {"certificate": _hash(certificate.ca)}}, "spec": {
                 "automountServiceAccountToken": False, "containers": [container],
                 "securityContext": {"fsGroup": 65532},
                 "volumes": [{"name": "tls", "secret": {"secretName": "kms-sim-tls"}}],

@@ -31,7 +31,7 @@ class World:
 
     def logs(self) -> str:
         """Logs of the operator and of every engine."""
-        text = scan.pod_logs(self.cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep")
+        text = scan.pod_logs(self.cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep-operator")
         for tenant in self.tenants.values():
             text += scan.pod_logs(self.cluster, tenant.data_plane, "vectorkeep.dev/component=engine")
         return text

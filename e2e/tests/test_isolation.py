@@ -53,7 +53,7 @@ def pod_address(world, namespace: str, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def targets(world, acme, other):
-    operator = world.cluster.get("-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep")["items"][0]
+    operator = world.cluster.get("-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep-operator")["items"][0]
     return {
         "the other tenant's engine": (pod_address(world, other.data_plane, "engine-0"), 19530),
         "the other tenant's admin port": (pod_address(world, other.data_plane, "engine-0"), 9092),
@@ -98,9 +98,9 @@ def test_a_client_that_the_spec_allows_reaches_the_engine_and_nobody_else_does(w
 
 def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine_like, client_pods, targets):
     cluster = world.cluster
-    cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep", "--replicas=0")
+    cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep-operator", "--replicas=0")
     wait_for("the operator stopped", lambda: not cluster.get(
-        "-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep")["items"], 120)
+        "-n", OPERATOR_NAMESPACE, "pods", "-l", "app.kubernetes.io/name=vectorkeep-operator")["items"], 120)
     try:
         for namespace in (acme.data_plane, other.data_plane):
             cluster.kubectl("-n", namespace, "delete", "networkpolicies", "--all")
@@ -108,7 +108,7 @@ def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine
         wait_for("all targets", lambda: all(engine_like.reaches(*target) for target in open_to_all.values()), 60)
         assert client_pods[1].reaches(pod_address(world, acme.data_plane, "engine-0"), 19530)
     finally:
-        cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep", "--replicas=2")
+        cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep-operator", "--replicas=2")
     wait_for("the policies are back", lambda: len(cluster.get("-n", acme.data_plane, "networkpolicies")["items"]) > 1, 180)
     wait_for("isolation", lambda: not engine_like.reaches(*targets["the other tenant's engine"]), 60)
 

@@ -38,7 +38,7 @@ def test_an_operator_killed_in_the_middle_of_a_first_reconcile_converges(world, 
     fresh.create_key()
     fresh.apply()
     wait_for("the namespace", lambda: world.cluster.exists("namespace", fresh.data_plane), 60, 0.05)
-    world.cluster.kubectl("-n", OPERATOR_NAMESPACE, "delete", "pods", "-l", "app.kubernetes.io/name=vectorkeep",
+    world.cluster.kubectl("-n", OPERATOR_NAMESPACE, "delete", "pods", "-l", "app.kubernetes.io/name=vectorkeep-operator",
                           "--grace-period=0", "--force")
     fresh.wait_ready(300)
 

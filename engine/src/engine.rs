@@ -99,6 +99,7 @@ impl Engine {
             let kms = match self.kms() {
                 Ok(kms) => Arc::new(Counting { kms, used: AtomicU64::new(0) }),
                 Err(error) => {
+                    tracing::warn!(reason = %error, "the KMS can't be asked; the engine stays locked");
                     self.report(&error);
                     tokio::time::sleep(interval / 2).await;
                     continue;

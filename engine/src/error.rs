@@ -106,8 +106,8 @@ impl From<slatedb::Error> for Error {
             let store_error = inner
                 .downcast_ref::<object_store::Error>()
                 .or_else(|| inner.downcast_ref::<std::sync::Arc<object_store::Error>>().map(|error| error.as_ref()));
-            if store_error.is_some_and(vectorkeep_keyring::is_integrity_error) {
-                return Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {error}"));
+            if let Some(store_error) = store_error.filter(|error| vectorkeep_keyring::is_integrity_error(error)) {
+                return Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {store_error}"));
             }
             source = inner.source();
         }

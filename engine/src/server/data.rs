@@ -93,8 +93,9 @@ pub async fn delete(database: &Database, request: DeleteRequest) -> Result<Mutat
     if keys.is_empty() {
         return Ok(MutationResult { acknowledged: true, timestamp: live.view().timestamp, ..Default::default() });
     }
-    let timestamp = database.shard.delete(&live, keys.clone()).await?;
-    Ok(MutationResult { delete_cnt: count as i64, ..mutation(keys, count, timestamp) })
+    let timestamp = database.shard.delete(&live, keys).await?;
+    // No ids: the SDK would give them to the program in the place of the count.
+    Ok(MutationResult { delete_cnt: count as i64, acknowledged: true, timestamp, ..Default::default() })
 }
 
 /// Searches by vectors.

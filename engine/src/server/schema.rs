@@ -124,7 +124,7 @@ fn field(declared: &FieldSchema, id: i64, schema_auto_id: bool) -> Result<Field>
         dynamic: declared.is_dynamic,
         dim,
         max_length,
-        default_value: default_value(declared, data_type).map_err(|what| wrong(&what))?,
+        default_value: default_value(declared, data_type, max_length).map_err(|what| wrong(&what))?,
     })
 }
 
@@ -144,19 +144,56 @@ fn dynamic_field(id: i64) -> Field {
     }
 }
 
-fn default_value(declared: &FieldSchema, data_type: DataType) -> std::result::Result<Option<serde_json::Value>, String> {
+fn default_value(
+    declared: &FieldSchema,
+    data_type: DataType,
+    max_length: usize,
+) -> std::result::Result<Option<serde_json::Value>, String> {
     let Some(data) = declared.default_value.as_ref().and_then(|value| value.data.clone()) else { return Ok(None) };
     if declared.is_primary_key {
         return Err("a primary key can't have a default value".into());
     }
-    let value = match (data_type, data) {
-        (DataType::Bool, Data::BoolData(value)) => value.into(),
-        (DataType::Int8 | DataType::Int16 | DataType::Int32, Data::IntData(value)) => value.into(),
-        (DataType::Int64, Data::LongData(value)) => value.into(),
-        (DataType::Float, Data::FloatData(value)) => f64::from(value).into(),
-        (DataType::Double, Data::DoubleData(value)) => value.into(),
-        (DataType::VarChar, Data::StringData(value)) => value.into(),
-        _ => return Err("the default value has another type than the field".into()),
+    let wrong_type = || "the default value has another type than the field".to_owned();
+    // Clients send the widest type of the value's kind, whatever the field's.
+    let integer = match &data {
+        Data::IntData(value) => Some(i64::from(*value)),
+        Data::LongData(value) => Some(*value),
+        _ => None,
+    };
+    let float = match &data {
+        Data::FloatData(value) => Some(f64::from(*value)),
+        Data::DoubleData(value) => Some(*value),
+        _ => integer.map(|value| value as f64),
+    };
+    let value = match data_type {
+        DataType::Bool => match data {
+            Data::BoolData(value) => value.into(),
+            _ => return Err(wrong_type()),
+        },
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+            let value = integer.ok_or_else(wrong_type)?;
+            let bits = match data_type {
+                DataType::Int8 => 8,
+                DataType::Int16 => 16,
+                DataType::Int32 => 32,
+                _ => 64,
+            };
+            if value != value << (64 - bits) >> (64 - bits) {
+                return Err(format!("the default value {value} does not fit into {}", data_type.as_str_name()));
+            }
+            value.into()
+        }
+        DataType::Float | DataType::Double => {
+            float.filter(|value| value.is_finite()).map(serde_json::Value::from).ok_or_else(wrong_type)?
+        }
+        DataType::VarChar => match data {
+            Data::StringData(value) if value.len() <= max_length => value.into(),
+            Data::StringData(value) => {
+                return Err(format!("the default value is {} bytes long, max_length is {max_length}", value.len()));
+            }
+            _ => return Err(wrong_type()),
+        },
+        _ => return Err("a field of this type can't have a default value".into()),
     };
     Ok(Some(value))
 }

@@ -57,8 +57,8 @@ impl Shard {
         Ok(live.view().segments().map(|segment| segment.id).collect())
     }
 
-    /// One round over all collections.
-    async fn maintain_once(&self) -> Result<()> {
+    /// One round over all collections: what the background task does when it is woken.
+    pub async fn maintain_once(&self) -> Result<()> {
         for live in self.collections() {
             if live.is_dropped() {
                 continue;

@@ -67,7 +67,8 @@ fn holds(live: &Value, desired: &Value) -> bool {
 /// The API server leaves out what is empty.
 fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null => true,
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         _ => false,
@@ -105,6 +106,13 @@ mod tests {
         assert!(Change::between(desired.clone(), Some(&live)).is_keep());
         live.data.get_or_insert_default().insert("k".into(), "w".into());
         assert!(!Change::between(desired, Some(&live)).is_keep());
+    }
+
+    #[test]
+    fn what_the_api_server_leaves_out_because_it_is_the_default_is_no_change() {
+        assert!(holds(&serde_json::json!({}), &serde_json::json!({"readOnly": false, "name": "", "items": []})));
+        assert!(!holds(&serde_json::json!({}), &serde_json::json!({"readOnly": true})));
+        assert!(!holds(&serde_json::json!({"readOnly": true}), &serde_json::json!({"readOnly": false})));
     }
 
     #[test]

@@ -1,0 +1,228 @@
+//! The shard against a model, across flushes, merges, reopening, fencing and damage.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use vectorkeep_engine::budget::Budget;
+use vectorkeep_engine::column::{Column, Rows, Values};
+use vectorkeep_engine::error::Code;
+use vectorkeep_engine::filter::Filter;
+use vectorkeep_engine::proto::schema::DataType;
+use vectorkeep_engine::query::retrieve::retrieve;
+use vectorkeep_engine::schema::{Collection, Field, Index};
+use vectorkeep_engine::storage::collection::LiveCollection;
+use vectorkeep_engine::storage::part::Keys;
+use vectorkeep_engine::storage::shard::Shard;
+
+const KEY: i64 = 100;
+const TAG: i64 = 101;
+const VECTOR: i64 = 102;
+
+fn field(id: i64, name: &str, data_type: DataType) -> Field {
+    Field {
+        id,
+        name: name.into(),
+        data_type,
+        description: String::new(),
+        primary_key: id == KEY,
+        auto_id: false,
+        nullable: false,
+        dynamic: false,
+        dim: if data_type == DataType::FloatVector { 2 } else { 0 },
+        max_length: 0,
+        default_value: None,
+    }
+}
+
+fn collection(name: &str) -> Collection {
+    Collection {
+        id: 0,
+        name: name.into(),
+        description: String::new(),
+        fields: vec![
+            field(KEY, "id", DataType::Int64),
+            field(TAG, "tag", DataType::Int64),
+            field(VECTOR, "vector", DataType::FloatVector),
+        ],
+        indexes: vec![Index {
+            id: 0,
+            name: "vector".into(),
+            field_id: VECTOR,
+            index_type: "HNSW".into(),
+            metric: "L2".into(),
+            params: HashMap::new(),
+        }],
+        loaded: true,
+        created: 0,
+        consistency_level: 0,
+        properties: HashMap::new(),
+    }
+}
+
+fn rows(keys: &[i64], tag: i64) -> Rows {
+    let column = |field_id, values| Column { field_id, validity: None, values };
+    Rows {
+        count: keys.len(),
+        columns: vec![
+            column(KEY, Values::Int64(keys.to_vec())),
+            column(TAG, Values::Int64(vec![tag; keys.len()])),
+            column(
+                VECTOR,
+                Values::FloatVector { dim: 2, values: keys.iter().flat_map(|key| [*key as f32, tag as f32]).collect() },
+            ),
+        ],
+        timestamps: vec![0; keys.len()],
+    }
+}
+
+async fn open(store: &Arc<dyn ObjectStore>) -> Arc<Shard> {
+    Shard::open(store.clone(), Budget::new(1 << 30)).await.unwrap()
+}
+
+async fn created(shard: &Shard, name: &str) -> Arc<LiveCollection> {
+    shard.create_collection(collection(name)).await.unwrap();
+    shard.collection(name).unwrap()
+}
+
+/// Key and tag of every row.
+fn contents(live: &LiveCollection) -> BTreeMap<i64, i64> {
+    let view = live.view();
+    let parts: Vec<_> = view.parts().collect();
+    let value = |row: &vectorkeep_engine::query::output::Row, field: i64| match &parts[row.part].rows.column(field).unwrap().values {
+        Values::Int64(values) => values[row.row],
+        other => unreachable!("{other:?}"),
+    };
+    retrieve(&view, &Filter::all(), KEY, true).iter().map(|row| (value(row, KEY), value(row, TAG))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_the_rows_are_those_of_the_model() {
+    let mut random = StdRng::seed_from_u64(7);
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let mut shard = open(&store).await;
+    let mut live = created(&shard, "c").await;
+    let mut model = BTreeMap::new();
+    for step in 0..400 {
+        let keys: Vec<i64> = (0..random.random_range(1..30)).map(|_| random.random_range(0..200)).collect();
+        let keys: Vec<i64> = keys.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        match random.random_range(0..10) {
+            0..=4 => {
+                shard.insert(&live, rows(&keys, step), Some(Keys::Int(keys.clone()))).await.unwrap();
+                model.extend(keys.iter().map(|key| (*key, step)));
+            }
+            5..=6 => {
+                shard.delete(&live, Keys::Int(keys.clone())).await.unwrap();
+                model.retain(|key, _| !keys.contains(key));
+            }
+            7 => {
+                shard.flush_collection(&live).await.unwrap();
+            }
+            8 => {
+                shard.release_collection(&live).await.unwrap();
+                if random.random_bool(0.5) {
+                    shard.delete(&live, Keys::Int(keys.clone())).await.unwrap();
+                    model.retain(|key, _| !keys.contains(key));
+                    shard.flush_collection(&live).await.unwrap();
+                }
+                shard.load_collection(&live).await.unwrap();
+            }
+            _ => {
+                shard.maintain_once().await.unwrap();
+                if random.random_bool(0.5) {
+                    drop(live);
+                    // As after a kill: the next writer fences this one, which closes nothing.
+                    shard = open(&store).await;
+                    live = shard.collection("c").unwrap();
+                }
+            }
+        }
+        assert_eq!(contents(&live), model, "after step {step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_that_meet_a_rewrite_are_kept() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    let keys: Vec<i64> = (0..20_000).collect();
+    shard.insert(&live, rows(&keys, 0), None).await.unwrap();
+    let flushing = tokio::spawn({
+        let (shard, live) = (shard.clone(), live.clone());
+        async move { shard.flush_collection(&live).await.unwrap() }
+    });
+    for key in 0..200 {
+        shard.delete(&live, Keys::Int(vec![key])).await.unwrap();
+    }
+    flushing.await.unwrap();
+    assert_eq!(live.view().row_count(), 19_800);
+    let reopened = open(&store).await;
+    assert_eq!(reopened.collection("c").unwrap().view().row_count(), 19_800);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_writer_shuts_the_first_one_out() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    let live = created(&first, "c").await;
+    let second = open(&store).await;
+    assert!(second.epoch() > first.epoch());
+    assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
+    let live = second.collection("c").unwrap();
+    second.insert(&live, rows(&[2], 0), None).await.unwrap();
+    assert_eq!(contents(&live), BTreeMap::from([(2, 0)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_collection_leaves_no_object_behind() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    let keys: Vec<i64> = (0..30_000).collect();
+    shard.insert(&live, rows(&keys, 0), None).await.unwrap();
+    assert!(shard.object_count("batches").await.unwrap() > 0, "large batches are objects of their own");
+    shard.flush_collection(&live).await.unwrap();
+    shard.maintain_once().await.unwrap();
+    assert_eq!(shard.object_count("batches").await.unwrap(), 0);
+    assert_eq!(shard.object_count("segments").await.unwrap(), 2, "rows and one index");
+    shard.drop_collection("c").await.unwrap();
+    assert_eq!(shard.object_count("segments").await.unwrap(), 0);
+    let late = shard.insert(&live, rows(&[1], 0), None).await;
+    assert_eq!(late.map_err(|error| error.code), Err(Code::CollectionNotFound));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_is_an_error_and_nothing_is_overwritten() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    shard.insert(&live, rows(&[1, 2, 3], 0), None).await.unwrap();
+    shard.flush_collection(&live).await.unwrap();
+    shard.release_collection(&live).await.unwrap();
+    let segments: Vec<_> = store.list(Some(&"segments".into())).try_collect().await.unwrap();
+    let good = store.get(&segments[0].location).await.unwrap().bytes().await.unwrap();
+    store.put(&segments[0].location, good.slice(..good.len() - 3).into()).await.unwrap();
+    let refused = shard.load_collection(&live).await.map_err(|error| error.code);
+    assert_eq!(refused, Err(Code::DataIntegrity));
+    store.put(&segments[0].location, good.into()).await.unwrap();
+    shard.load_collection(&live).await.unwrap();
+    assert_eq!(contents(&live).len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_memory_budget_a_write_is_refused_and_leaves_nothing() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = Shard::open(store, Budget::new(100_000)).await.unwrap();
+    let live = created(&shard, "c").await;
+    let keys: Vec<i64> = (0..10_000).collect();
+    let refused = shard.insert(&live, rows(&keys, 0), None).await.map_err(|error| error.code);
+    assert_eq!(refused, Err(Code::QuotaExceeded));
+    assert_eq!(live.view().row_count(), 0);
+    assert_eq!(shard.object_count("batches").await.unwrap(), 0);
+}
