@@ -85,6 +85,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .json()
+        .with_span_list(false)
         .with_env_filter(EnvFilter::new(&arguments.log))
         .with_writer(std::io::stderr)
         .init();

@@ -1,5 +1,5 @@
 //! The operator against a real API server, with the rights and under the admission policies that the chart installs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
@@ -630,8 +630,8 @@ async fn the_operator_can_do_what_it_needs_and_nothing_else() {
         &["delete", "secrets", "-n", &data_plane],
         &["delete", "persistentvolumeclaims", "-n", &data_plane],
         &["create", "pods", "-n", &data_plane],
-        &["create", "pods/exec", "-n", &data_plane],
-        &["create", "serviceaccounts/token", "-n", &data_plane],
+        &["create", "pods", "--subresource=exec", "-n", &data_plane],
+        &["create", "serviceaccounts", "--subresource=token", "-n", &data_plane],
     ] {
         assert!(!allowed(forbidden), "{forbidden:?} is allowed");
     }

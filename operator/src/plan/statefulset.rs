@@ -230,7 +230,8 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
-        read_only: Some(read_only),
+        // The API server leaves `false` out, and what it leaves out would look like a difference for ever.
+        read_only: read_only.then_some(true),
         ..VolumeMount::default()
     }
 }

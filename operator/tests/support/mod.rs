@@ -52,6 +52,10 @@ pub struct Operator {
     log: PathBuf,
 }
 
+/// Kubernetes' own controllers that tests rely on: to delete namespaces, and what hangs on an owner or a finalizer.
+const CONTROLLERS: &str = "namespace-controller,serviceaccount-controller,garbage-collector-controller,\
+                           persistentvolumeclaim-protection-controller";
+
 /// How to start an operator.
 #[derive(Clone, Debug)]
 pub struct Flags {
@@ -112,7 +116,7 @@ fn control_plane() -> &'static ControlPlane {
             .expect("a shell");
         let output = run(Command::new(&lab)
             .args(["control-plane", "up", "--controllers"])
-            .arg("namespace-controller,serviceaccount-controller,garbage-collector-controller")
+            .arg(CONTROLLERS)
             .arg("--state")
             .arg(&folder));
         let kubeconfig = PathBuf::from(output.lines().last().expect("a path"));
