@@ -221,6 +221,11 @@ async fn there_is_no_second_system_zone() {
     assert!(keyring.create_zone(Purpose::System).await.is_err());
 }
 
+/// So that a watch that never ends is a failed test and not a hanging one.
+async fn bounded<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the watch should have ended")
+}
+
 fn config(grace: Duration) -> WatchConfig {
     WatchConfig { interval: Duration::from_millis(100), outage_grace: grace }
 }
@@ -231,7 +236,7 @@ async fn the_watch_locks_on_a_refusal_and_on_an_invalid_answer() {
         let (_raw, kms, keyring) = fresh().await;
         let (status, seen) = tokio::sync::watch::channel(KeyStatus::default());
         kms.set(mood);
-        let reason = watch(keyring.clone(), config(Duration::from_secs(600)), status).await;
+        let reason = bounded(watch(keyring.clone(), config(Duration::from_secs(600)), status)).await;
         assert_eq!(matches!(reason, LockReason::Refused(_)), refused);
         assert_eq!(matches!(reason, LockReason::Invalid(_)), !refused);
         assert!(!keyring.lease().is_valid());
@@ -247,7 +252,7 @@ async fn the_watch_endures_silence_only_for_the_grace() {
         let (_raw, kms, keyring) = fresh().await;
         let (status, seen) = tokio::sync::watch::channel(KeyStatus::default());
         kms.set(mood);
-        let reason = watch(keyring.clone(), config(Duration::from_millis(400)), status).await;
+        let reason = bounded(watch(keyring.clone(), config(Duration::from_millis(400)), status)).await;
         assert!(matches!(reason, LockReason::OutageGraceOver(_)), "{reason}");
         assert!(!keyring.lease().is_valid());
         assert_eq!(seen.borrow().state, KeyState::Unreachable);
@@ -263,5 +268,5 @@ async fn the_watch_goes_on_while_the_key_answers() {
     assert!(accessible.unwrap().last_success.is_some());
     assert!(!watching.is_finished());
     kms.set(Mood::Refusing);
-    assert!(matches!(watching.await.unwrap(), LockReason::Refused(_)));
+    assert!(matches!(bounded(watching).await.unwrap(), LockReason::Refused(_)));
 }

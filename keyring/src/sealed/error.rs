@@ -44,7 +44,7 @@ pub enum IntegrityFault {
 }
 
 /// What a sealed store adds to the errors of the store below it. Travels as the source of an
-/// `object_store::Error::Generic`; [`sealed_error_in`] finds it again.
+/// `object_store::Error::NotSupported`; [`sealed_error_in`] finds it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealedError {
     /// The object is not what was written under its name. Nothing was returned and nothing was changed.
@@ -67,8 +67,9 @@ pub enum SealedError {
 }
 
 impl From<SealedError> for object_store::Error {
+    /// `NotSupported`, because callers that retry take anything less definite for a passing failure of the store.
     fn from(error: SealedError) -> Self {
-        Self::Generic { store: "SealedStore", source: Box::new(error) }
+        Self::NotSupported { source: Box::new(error) }
     }
 }
 
