@@ -109,6 +109,9 @@ impl Engine {
                 Ok(unlocked) => return self.serve(unlocked).await,
                 Err(error) => {
                     tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
+                    if error.code == Code::DataIntegrity {
+                        self.gate.blame(error);
+                    }
                     tokio::time::sleep(interval / 2).await;
                     // A key that was unwrapped on the way may lie in memory that nobody wiped.
                     if kms.used.load(Ordering::Acquire) > 0 {

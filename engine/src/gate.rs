@@ -53,6 +53,8 @@ impl Unlocked {
 #[derive(Debug, Default)]
 pub struct Gate {
     open: ArcSwapOption<Admitting>,
+    /// Why the engine can't open its store, if that is not for want of a key.
+    damage: ArcSwapOption<Error>,
     in_flight: AtomicUsize,
 }
 
@@ -76,6 +78,11 @@ impl Gate {
         self.open.store(Some(Arc::new(Admitting { unlocked, lease })));
     }
 
+    /// Answers requests with `error` as long as the gate is shut: the store is damaged, and no key would help.
+    pub fn blame(&self, error: Error) {
+        self.damage.store(Some(Arc::new(error)));
+    }
+
     /// Refuses all requests from now on, also those whose answer is being made.
     pub fn shut(&self) {
         self.open.store(None);
@@ -86,10 +93,13 @@ impl Gate {
         self.open.load().as_ref().map(|admitting| admitting.unlocked.clone())
     }
 
-    /// Lets a request in, or refuses it with code 2500.
+    /// Lets a request in, or refuses it with code 2500, or with the code of what is wrong with the store.
     pub fn admit(&self) -> Result<Admitted<'_>> {
         let admitting = self.open.load_full().filter(|admitting| admitting.lease.is_valid());
-        let admitting = admitting.ok_or_else(Error::key_revoked)?;
+        let admitting = admitting.ok_or_else(|| match &*self.damage.load() {
+            Some(damage) => (**damage).clone(),
+            None => Error::key_revoked(),
+        })?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         Ok(Admitted { gate: self, admitting })
     }

@@ -38,7 +38,9 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Takes over the sockets of the process image before this one, or opens new ones.
+    /// Takes over the sockets of the process image before this one, or opens new ones. To be called before anything else
+    /// opens files, so that the sockets get the numbers under which they are passed on, and passing them on takes
+    /// nobody's place.
     pub fn open(listen: &Listen) -> io::Result<Self> {
         let mut inherited = ListenFd::from_env();
         let mut socket = |number: usize, address: SocketAddr| -> io::Result<TcpListener> {

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use vectorkeep_engine::config::Config;
 use vectorkeep_engine::dev;
+use vectorkeep_engine::listen::Sockets;
 use vectorkeep_engine::process::{self, Mode};
 
 #[derive(Debug, Parser)]
@@ -61,7 +62,9 @@ fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
         Command::Serve { config } => (Config::read(&config)?, Mode::Cluster),
         Command::Dev { data_dir, listen, memory_mib } => (dev::prepare(&data_dir, listen, memory_mib)?, Mode::Development),
     };
+    // Before the runtime, which takes file descriptors of its own: the sockets are passed on under the first numbers.
+    let sockets = Sockets::open(&config.listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(process::run(config, mode))?;
+    runtime.block_on(process::run(config, sockets, mode))?;
     Ok(())
 }

@@ -38,7 +38,7 @@ pub enum Mode {
 }
 
 /// Runs an engine until it is told to stop (SIGTERM, SIGINT).
-pub async fn run(config: Config, mode: Mode) -> Result<(), ProcessError> {
+pub async fn run(config: Config, sockets: Sockets, mode: Mode) -> Result<(), ProcessError> {
     crate::harden::forbid_dumps()?;
     if crate::harden::memory_can_be_swapped() {
         match mode {
@@ -46,7 +46,6 @@ pub async fn run(config: Config, mode: Mode) -> Result<(), ProcessError> {
             Mode::Development => tracing::warn!("this machine swaps: plaintext could reach its disk"),
         }
     }
-    let sockets = Sockets::open(&config.listen)?;
     let serving = ServerTls::load(&config.tls.serving_dir, Clients::Any)?;
     let internal = ServerTls::load(&config.tls.internal_dir, Clients::Any)?;
     let operator = Clients::WithUri(config.tls.operator_uri.clone());

@@ -13,6 +13,7 @@ use k8s_openapi::{
         core::v1::{
             ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, ResourceQuota, Secret, Service, ServiceAccount,
         },
+        events::v1::Event,
         networking::v1::NetworkPolicy,
         rbac::v1::RoleBinding,
     },
@@ -336,6 +337,17 @@ async fn a_refused_key_is_reported_with_its_remedy_and_service_returns_by_itself
     }
     world.until_condition("support", "KeyAccessible", "False", "KeyRefused").await;
     world.until_condition("support", "Stalled", "True", "KeyRefused").await;
+
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
+    world
+        .until("an Event", || async {
+            let events = events.list(&ListParams::default()).await.ok()?;
+            events
+                .iter()
+                .any(|event| event.reason.as_deref() == Some("KeyRefused") && event.type_.as_deref() == Some("Warning"))
+                .then_some(())
+        })
+        .await;
 
     engines.end(&id);
     world.until_condition("support", "KeyAccessible", "Unknown", "EngineSilent").await;
