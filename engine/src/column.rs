@@ -79,7 +79,10 @@ pub enum Values {
     /// JSON texts (UTF-8), valid JSON each.
     Json(Strings),
     /// Row-major, `dim` values per row.
-    FloatVector { dim: usize, values: Vec<f32> },
+    FloatVector {
+        dim: usize,
+        values: Vec<f32>,
+    },
 }
 
 /// One field's values over all rows.
@@ -160,7 +163,9 @@ impl ColumnBuilder {
             (Values::Int64(to), Values::Int64(from)) => to.push(from[row]),
             (Values::Float(to), Values::Float(from)) => to.push(from[row]),
             (Values::Double(to), Values::Double(from)) => to.push(from[row]),
-            (Values::VarChar(to), Values::VarChar(from)) | (Values::Json(to), Values::Json(from)) => to.push(from.get(row)),
+            (Values::VarChar(to), Values::VarChar(from)) | (Values::Json(to), Values::Json(from)) => {
+                to.push(from.get(row))
+            }
             (Values::FloatVector { dim, values: to }, Values::FloatVector { values: from, .. }) => {
                 to.extend_from_slice(&from[row * *dim..(row + 1) * *dim]);
             }
@@ -228,11 +233,7 @@ impl Rows {
                 timestamps.push(rows.timestamps[row]);
             }
         }
-        Rows {
-            count: timestamps.len(),
-            columns: builders.into_iter().map(ColumnBuilder::finish).collect(),
-            timestamps,
-        }
+        Rows { count: timestamps.len(), columns: builders.into_iter().map(ColumnBuilder::finish).collect(), timestamps }
     }
 
     /// The stored form.
@@ -241,7 +242,11 @@ impl Rows {
         storage::Rows {
             count: self.count as u32,
             columns: self.columns.iter().map(Column::to_stored).collect(),
-            timestamps: if same.is_some() { Bytes::new() } else { little_endian(&self.timestamps, |ts| ts.to_le_bytes()) },
+            timestamps: if same.is_some() {
+                Bytes::new()
+            } else {
+                little_endian(&self.timestamps, |ts| ts.to_le_bytes())
+            },
             timestamp: same.unwrap_or_default(),
         }
     }
@@ -253,7 +258,8 @@ impl Rows {
             true => vec![stored.timestamp; count],
             false => fixed(&stored.timestamps, count, u64::from_le_bytes)?,
         };
-        let columns = stored.columns.iter().map(|column| Column::from_stored(column, count)).collect::<Result<_, _>>()?;
+        let columns =
+            stored.columns.iter().map(|column| Column::from_stored(column, count)).collect::<Result<_, _>>()?;
         Ok(Rows { count, columns, timestamps })
     }
 }
@@ -294,7 +300,10 @@ impl Column {
         let strings = || -> Result<Strings, String> {
             let offsets: Vec<u32> = fixed(&stored.offsets, count + 1, u32::from_le_bytes)?;
             let ordered = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-            if !ordered || offsets.first() != Some(&0) || offsets.last().map(|last| *last as usize) != Some(values.len()) {
+            if !ordered
+                || offsets.first() != Some(&0)
+                || offsets.last().map(|last| *last as usize) != Some(values.len())
+            {
                 return Err("string offsets out of order".into());
             }
             let strings = Strings { offsets, bytes: values.to_vec() };

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use vectorkeep_keyring::kms::KmsError;
 use vectorkeep_keyring::kms::local::LocalKms;
@@ -46,7 +46,8 @@ pub enum DevError {
 /// Makes what is missing in `folder` and tells how to connect.
 pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<Config, DevError> {
     let private = folder.join("dev");
-    let (serving_dir, internal_dir, client) = (private.join("serving"), private.join("internal"), folder.join("client"));
+    let (serving_dir, internal_dir, client) =
+        (private.join("serving"), private.join("internal"), folder.join("client"));
     for directory in [&private, &serving_dir, &internal_dir, &client] {
         fs::create_dir_all(directory).map_err(|source| DevError::File { path: directory.clone(), source })?;
     }
@@ -83,7 +84,11 @@ pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<C
         cluster_id: "dev".into(),
         data_dir: folder.into(),
         memory_budget_bytes: memory_mib * 1024 * 1024,
-        listen: Listen { client: listen, health: local(Ipv4Addr::LOCALHOST.into()), admin: local(Ipv4Addr::LOCALHOST.into()) },
+        listen: Listen {
+            client: listen,
+            health: local(Ipv4Addr::LOCALHOST.into()),
+            admin: local(Ipv4Addr::LOCALHOST.into()),
+        },
         tls: Tls { serving_dir, internal_dir, operator_uri: "vectorkeep://dev/operator".into() },
         auth: Auth { root_password_file: password_file },
         kms: KmsConfig::local(key_file),

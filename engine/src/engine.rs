@@ -127,7 +127,8 @@ impl Engine {
             unlocked.databases.iter().map(|database| database.shard.start_maintenance()).collect();
         self.gate.open(unlocked.clone());
         tracing::info!("the engine is unlocked and serves");
-        let config = WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
+        let config =
+            WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
         let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
         self.gate.shut();
         maintenance.iter().for_each(tokio::task::JoinHandle::abort);

@@ -107,7 +107,10 @@ impl From<slatedb::Error> for Error {
                 .downcast_ref::<object_store::Error>()
                 .or_else(|| inner.downcast_ref::<std::sync::Arc<object_store::Error>>().map(|error| error.as_ref()));
             if let Some(store_error) = store_error.filter(|error| vectorkeep_keyring::is_integrity_error(error)) {
-                return Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {store_error}"));
+                return Self::new(
+                    Code::DataIntegrity,
+                    format!("stored data failed its integrity check: {store_error}"),
+                );
             }
             source = inner.source();
         }

@@ -52,7 +52,11 @@ impl Sockets {
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        Ok(Self { client: socket(0, listen.client)?, health: socket(1, listen.health)?, admin: socket(2, listen.admin)? })
+        Ok(Self {
+            client: socket(0, listen.client)?,
+            health: socket(1, listen.health)?,
+            admin: socket(2, listen.admin)?,
+        })
     }
 
     /// Replaces the process by a new, locked image of itself. The kernel takes back every page of memory, whatever had
@@ -73,9 +77,10 @@ impl Sockets {
         }
         command.args(arguments);
         let sockets = [&self.client, &self.health, &self.admin];
-        let mappings = sockets.iter().zip(FIRST_FD..).map(|(socket, child_fd)| {
-            Ok(FdMapping { parent_fd: socket.as_fd().try_clone_to_owned()?, child_fd })
-        });
+        let mappings = sockets
+            .iter()
+            .zip(FIRST_FD..)
+            .map(|(socket, child_fd)| Ok(FdMapping { parent_fd: socket.as_fd().try_clone_to_owned()?, child_fd }));
         let mappings = mappings.collect::<io::Result<Vec<_>>>()?;
         command.env("LISTEN_FDS", mappings.len().to_string()).env("LISTEN_PID", std::process::id().to_string());
         command.fd_mappings(mappings).map_err(io::Error::other)?;

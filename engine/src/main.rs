@@ -60,7 +60,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Box<dyn std::error::Error>> {
     let (config, mode) = match command {
         Command::Serve { config } => (Config::read(&config)?, Mode::Cluster),
-        Command::Dev { data_dir, listen, memory_mib } => (dev::prepare(&data_dir, listen, memory_mib)?, Mode::Development),
+        Command::Dev { data_dir, listen, memory_mib } => {
+            (dev::prepare(&data_dir, listen, memory_mib)?, Mode::Development)
+        }
     };
     // Before the runtime, which takes file descriptors of its own: the sockets are passed on under the first numbers.
     let sockets = Sockets::open(&config.listen)?;

@@ -35,7 +35,9 @@ struct CallLabel {
 impl Default for Metrics {
     fn default() -> Self {
         let calls = Family::<CallLabels, Counter>::default();
-        let seconds = Family::<CallLabel, Histogram>::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 16)));
+        let seconds = Family::<CallLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new(exponential_buckets(0.0005, 2.0, 16))
+        });
         let (memory_used, memory_limit, serving) = (Gauge::default(), Gauge::default(), Gauge::default());
         let mut registry = Registry::with_prefix("vectorkeep");
         registry.register("calls", "API calls by Milvus code (0 = success)", calls.clone());

@@ -1,6 +1,5 @@
 //! The engine as a process: servers, signals, and its replacement when the keys are given up.
 
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 

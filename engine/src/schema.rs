@@ -142,7 +142,8 @@ impl Field {
         let default_value = stored.default_value.map(|text| serde_json::from_str(&text)).transpose();
         Ok(Self {
             id: stored.id,
-            data_type: DataType::try_from(stored.r#type).map_err(|_| format!("field type {} is unknown", stored.r#type))?,
+            data_type: DataType::try_from(stored.r#type)
+                .map_err(|_| format!("field type {} is unknown", stored.r#type))?,
             name: stored.name,
             description: stored.description,
             primary_key: stored.primary_key,

@@ -102,9 +102,9 @@ impl ServerTls {
     pub fn accepts(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
         match &self.clients {
             Clients::Any => true,
-            Clients::WithUri(uri) => {
-                certificates.and_then(<[_]>::first).is_some_and(|leaf| uris(leaf).is_some_and(|uris| uris == [uri.as_str()]))
-            }
+            Clients::WithUri(uri) => certificates
+                .and_then(<[_]>::first)
+                .is_some_and(|leaf| uris(leaf).is_some_and(|uris| uris == [uri.as_str()])),
         }
     }
 }
@@ -131,7 +131,8 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier.map_err(|error| wrong(folder, "ca.crt", &error))?)
             }
         };
-        let leaf_sha256 = chain.first().map(|leaf| hex::encode(digest::digest(&digest::SHA256, leaf))).unwrap_or_default();
+        let leaf_sha256 =
+            chain.first().map(|leaf| hex::encode(digest::digest(&digest::SHA256, leaf))).unwrap_or_default();
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), leaf_sha256, contents })

@@ -94,7 +94,12 @@ async fn created(shard: &Shard, name: &str) -> Arc<LiveCollection> {
 fn contents(live: &LiveCollection) -> BTreeMap<i64, i64> {
     let view = live.view();
     let parts: Vec<_> = view.parts().collect();
-    let value = |row: &vectorkeep_engine::query::output::Row, field: i64| match &parts[row.part].rows.column(field).unwrap().values {
+    let value = |row: &vectorkeep_engine::query::output::Row, field: i64| match &parts[row.part]
+        .rows
+        .column(field)
+        .unwrap()
+        .values
+    {
         Values::Int64(values) => values[row.row],
         other => unreachable!("{other:?}"),
     };

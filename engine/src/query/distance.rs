@@ -73,7 +73,13 @@ pub fn scan(metric: Metric, query: &[f32], vectors: &[f32], candidates: &FixedBi
 }
 
 /// The `k` of `rows` nearest to `query` by exact distance, nearest first.
-pub fn rank(metric: Metric, query: &[f32], vectors: &[f32], rows: impl Iterator<Item = u32>, k: usize) -> Vec<Neighbor> {
+pub fn rank(
+    metric: Metric,
+    query: &[f32],
+    vectors: &[f32],
+    rows: impl Iterator<Item = u32>,
+    k: usize,
+) -> Vec<Neighbor> {
     pulp::Arch::new().dispatch(Scan { metric, query, vectors, rows, k })
 }
 

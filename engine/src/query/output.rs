@@ -9,8 +9,8 @@ use crate::proto::schema::i_ds::IdField;
 use crate::proto::schema::scalar_field::Data as Scalars;
 use crate::proto::schema::vector_field::Data as Vectors;
 use crate::proto::schema::{
-    BoolArray, DataType, DoubleArray, FieldData, FloatArray, IDs, IntArray, JsonArray, LongArray, ScalarField, StringArray,
-    VectorField,
+    BoolArray, DataType, DoubleArray, FieldData, FloatArray, IDs, IntArray, JsonArray, LongArray, ScalarField,
+    StringArray, VectorField,
 };
 use crate::schema::{Collection, DYNAMIC_FIELD, Field};
 use crate::storage::part::Part;
@@ -132,7 +132,8 @@ impl<'a> Selection<'a> {
             ..Default::default()
         };
         if field.nullable {
-            data.valid_data = rows.iter().map(|row| cell(row).is_some_and(|(column, row)| column.is_valid(row))).collect();
+            data.valid_data =
+                rows.iter().map(|row| cell(row).is_some_and(|(column, row)| column.is_valid(row))).collect();
         }
         macro_rules! gather {
             ($variant:ident, $array:ident, $scalar:ident, $value:expr) => {{
@@ -146,7 +147,9 @@ impl<'a> Selection<'a> {
         data.field = Some(match field.data_type {
             DataType::Bool => gather!(Bool, BoolArray, BoolData, |values: &Vec<bool>, row: usize| values[row]),
             DataType::Int8 => gather!(Int8, IntArray, IntData, |values: &Vec<i8>, row: usize| i32::from(values[row])),
-            DataType::Int16 => gather!(Int16, IntArray, IntData, |values: &Vec<i16>, row: usize| i32::from(values[row])),
+            DataType::Int16 => {
+                gather!(Int16, IntArray, IntData, |values: &Vec<i16>, row: usize| i32::from(values[row]))
+            }
             DataType::Int32 => gather!(Int32, IntArray, IntData, |values: &Vec<i32>, row: usize| values[row]),
             DataType::Float => gather!(Float, FloatArray, FloatData, |values: &Vec<f32>, row: usize| values[row]),
             DataType::Double => gather!(Double, DoubleArray, DoubleData, |values: &Vec<f64>, row: usize| values[row]),
@@ -188,7 +191,9 @@ fn vectors<'a>(dim: usize, cells: impl Iterator<Item = Option<(&'a Column, usize
     let mut data = Vec::new();
     for cell in cells {
         match cell.map(|(column, row)| (&column.values, row)) {
-            Some((Values::FloatVector { values, .. }, row)) => data.extend_from_slice(&values[row * dim..(row + 1) * dim]),
+            Some((Values::FloatVector { values, .. }, row)) => {
+                data.extend_from_slice(&values[row * dim..(row + 1) * dim])
+            }
             _ => data.resize(data.len() + dim, 0.0),
         }
     }

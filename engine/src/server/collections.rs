@@ -6,7 +6,8 @@ use crate::gate::Database;
 use crate::proto::common::{KeyValuePair, LoadState};
 use crate::proto::milvus::{
     CreateCollectionRequest, DescribeCollectionRequest, DescribeCollectionResponse, GetCollectionStatisticsResponse,
-    GetLoadStateResponse, GetLoadingProgressResponse, ShowCollectionsRequest, ShowCollectionsResponse, ShowPartitionsResponse,
+    GetLoadStateResponse, GetLoadingProgressResponse, ShowCollectionsRequest, ShowCollectionsResponse,
+    ShowPartitionsResponse,
 };
 use crate::server::schema;
 

@@ -10,8 +10,8 @@ use crate::gate::Database;
 use crate::proto::common::{KeyValuePair, PlaceholderGroup, PlaceholderType};
 use crate::proto::milvus::search_request::SearchInput;
 use crate::proto::milvus::{
-    DeleteRequest, FlushRequest, FlushResponse, InsertRequest, MutationResult, QueryRequest, QueryResults, SearchRequest,
-    SearchResults, UpsertRequest,
+    DeleteRequest, FlushRequest, FlushResponse, InsertRequest, MutationResult, QueryRequest, QueryResults,
+    SearchRequest, SearchResults, UpsertRequest,
 };
 use crate::proto::schema::i_ds::IdField;
 use crate::proto::schema::{IDs, LongArray, SearchResultData};
@@ -308,7 +308,9 @@ fn vector_field<'a>(meta: &'a Collection, name: Option<&str>) -> Result<&'a Fiel
 fn search_metric(meta: &Collection, field: &Field, asked: Option<&str>) -> Result<Metric> {
     let declared = meta.index_on(field.id).and_then(|index| Metric::parse(&index.metric));
     let asked = match asked.filter(|name| !name.is_empty()) {
-        Some(name) => Some(Metric::parse(name).ok_or_else(|| Error::invalid(format!("metric type {name} is not valid")))?),
+        Some(name) => {
+            Some(Metric::parse(name).ok_or_else(|| Error::invalid(format!("metric type {name} is not valid")))?)
+        }
         None => None,
     };
     match (declared, asked) {
@@ -343,7 +345,10 @@ fn sent_vectors(bytes: &[u8], field: &Field) -> Result<Vec<f32>> {
     let mut vectors = Vec::new();
     for placeholder in &group.placeholders {
         if placeholder.r#type != PlaceholderType::FloatVector as i32 {
-            return Err(Error::invalid(format!("vector type must be the same, field {} is of type FloatVector", field.name)));
+            return Err(Error::invalid(format!(
+                "vector type must be the same, field {} is of type FloatVector",
+                field.name
+            )));
         }
         for value in &placeholder.values {
             let (values, rest) = value.as_chunks::<4>();

@@ -121,7 +121,10 @@ fn column(field: &Field, data: FieldData, count: usize) -> Result<Column> {
         return expand(field, values, &valid);
     }
     if given != count {
-        return Err(mismatch(format!("the num_rows ({given}) of field {} is not equal to passed num_rows ({count})", field.name)));
+        return Err(mismatch(format!(
+            "the num_rows ({given}) of field {} is not equal to passed num_rows ({count})",
+            field.name
+        )));
     }
     if nulls == 0 {
         return Ok(Column { field_id: field.id, validity: None, values });
@@ -153,12 +156,18 @@ fn absent_values(field: &Field) -> Values {
 /// Puts `values`, one for each set flag, at their rows; the other rows get the default value, or null.
 fn expand(field: &Field, values: Values, valid: &[bool]) -> Result<Column> {
     if valid.contains(&false) && field.default_value.is_none() && !field.nullable {
-        return Err(mismatch(format!("field {} has a row without a value, and is neither nullable nor has a default", field.name)));
+        return Err(mismatch(format!(
+            "field {} has a row without a value, and is neither nullable nor has a default",
+            field.name
+        )));
     }
     let default = field.default_value.as_ref();
     fn spread<T: Clone>(values: &[T], valid: &[bool], fill: T) -> Vec<T> {
         let mut given = values.iter();
-        valid.iter().map(|valid| if *valid { given.next().cloned() } else { None }.unwrap_or_else(|| fill.clone())).collect()
+        valid
+            .iter()
+            .map(|valid| if *valid { given.next().cloned() } else { None }.unwrap_or_else(|| fill.clone()))
+            .collect()
     }
     let integer = default.and_then(serde_json::Value::as_i64).unwrap_or_default();
     let float = default.and_then(serde_json::Value::as_f64).unwrap_or_default();
@@ -181,11 +190,14 @@ fn expand(field: &Field, values: Values, valid: &[bool]) -> Result<Column> {
         Values::Int64(values) => Values::Int64(spread(values, valid, integer)),
         Values::Float(values) => Values::Float(spread(values, valid, float as f32)),
         Values::Double(values) => Values::Double(spread(values, valid, float)),
-        Values::VarChar(strings) => {
-            Values::VarChar(spread_strings(strings, default.and_then(serde_json::Value::as_str).unwrap_or_default().as_bytes()))
-        }
+        Values::VarChar(strings) => Values::VarChar(spread_strings(
+            strings,
+            default.and_then(serde_json::Value::as_str).unwrap_or_default().as_bytes(),
+        )),
         Values::Json(strings) => Values::Json(spread_strings(strings, b"null")),
-        Values::FloatVector { .. } => return Err(mismatch(format!("vector field {} has a row without a value", field.name))),
+        Values::FloatVector { .. } => {
+            return Err(mismatch(format!("vector field {} has a row without a value", field.name)));
+        }
     };
     let null = default.is_none() && valid.contains(&false);
     Ok(Column { field_id: field.id, validity: null.then(|| bits(valid)), values })
@@ -215,7 +227,8 @@ fn scalar_values(field: &Field, data: Scalars) -> Result<Values> {
             Values::Double(array.data)
         }
         (DataType::VarChar, Scalars::StringData(array)) => {
-            if let Some((row, value)) = array.data.iter().enumerate().find(|(_, value)| value.len() > field.max_length) {
+            if let Some((row, value)) = array.data.iter().enumerate().find(|(_, value)| value.len() > field.max_length)
+            {
                 return Err(mismatch(format!(
                     "length of varchar field {} exceeds max length, row number: {row}, length: {}, max length: {}",
                     field.name,
@@ -240,7 +253,7 @@ fn scalar_values(field: &Field, data: Scalars) -> Result<Values> {
 }
 
 fn float_vectors(field: &Field, dim: i64, values: Vec<f32>) -> Result<Values> {
-    if dim != field.dim as i64 || values.len() % field.dim != 0 {
+    if dim != field.dim as i64 || !values.len().is_multiple_of(field.dim) {
         return Err(mismatch(format!(
             "the dim ({dim}) of field data({}) is not equal to schema dim ({})",
             field.name, field.dim

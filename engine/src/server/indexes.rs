@@ -29,8 +29,8 @@ pub async fn create(database: &Database, request: CreateIndexRequest) -> Result<
     let mut params: HashMap<String, String> =
         request.extra_params.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect();
     if let Some(nested) = params.remove("params") {
-        let nested: serde_json::Value = serde_json::from_str(&nested)
-            .map_err(|_| Error::invalid("index params must be a JSON object"))?;
+        let nested: serde_json::Value =
+            serde_json::from_str(&nested).map_err(|_| Error::invalid("index params must be a JSON object"))?;
         for (key, value) in nested.as_object().into_iter().flatten() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             params.insert(key.clone(), text);
@@ -65,7 +65,9 @@ fn vector_index(field: &Field, index_type: String, metric: &str, params: HashMap
     };
     for (key, range) in [("M", 2..=2048), ("efConstruction", 1..=65_535)] {
         let value = params.get(key).map(|value| value.parse::<i64>());
-        if value.is_some_and(|value| value.is_ok_and(|value| !range.contains(&value)) || params[key].parse::<i64>().is_err()) {
+        if value.is_some_and(|value| {
+            value.is_ok_and(|value| !range.contains(&value)) || params[key].parse::<i64>().is_err()
+        }) {
             return Err(Error::invalid(format!("index parameter {key} must be in range {range:?}")));
         }
     }

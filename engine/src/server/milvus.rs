@@ -83,7 +83,12 @@ impl Milvus {
     }
 
     /// Serves one call on the database that the request names.
-    async fn serve<Q, A, F>(&self, call: &'static str, request: Request<Q>, serve: impl FnOnce(Caller, Q) -> F) -> Answer<A>
+    async fn serve<Q, A, F>(
+        &self,
+        call: &'static str,
+        request: Request<Q>,
+        serve: impl FnOnce(Caller, Q) -> F,
+    ) -> Answer<A>
     where
         Q: NamesDatabase,
         A: WithStatus,
@@ -103,7 +108,11 @@ impl Milvus {
             Ok(answer)
         };
         let served = served.await;
-        self.engine.metrics.call(call, served.as_ref().map_or_else(|error: &Error| error.code as i32, |_| 0), started.elapsed());
+        self.engine.metrics.call(
+            call,
+            served.as_ref().map_or_else(|error: &Error| error.code as i32, |_| 0),
+            started.elapsed(),
+        );
         Ok(answer(served))
     }
 
@@ -231,7 +240,10 @@ impl MilvusService for Milvus {
         .await
     }
 
-    async fn describe_collection(&self, request: Request<DescribeCollectionRequest>) -> Answer<DescribeCollectionResponse> {
+    async fn describe_collection(
+        &self,
+        request: Request<DescribeCollectionRequest>,
+    ) -> Answer<DescribeCollectionResponse> {
         self.serve("DescribeCollection", request, |caller, request| async move {
             collections::describe(&caller.database, &request)
         })
@@ -239,8 +251,10 @@ impl MilvusService for Milvus {
     }
 
     async fn show_collections(&self, request: Request<ShowCollectionsRequest>) -> Answer<ShowCollectionsResponse> {
-        self.serve("ShowCollections", request, |caller, request| async move { Ok(collections::show(&caller.database, &request)) })
-            .await
+        self.serve("ShowCollections", request, |caller, request| async move {
+            Ok(collections::show(&caller.database, &request))
+        })
+        .await
     }
 
     async fn get_collection_statistics(
@@ -270,7 +284,10 @@ impl MilvusService for Milvus {
         .await
     }
 
-    async fn get_loading_progress(&self, request: Request<GetLoadingProgressRequest>) -> Answer<GetLoadingProgressResponse> {
+    async fn get_loading_progress(
+        &self,
+        request: Request<GetLoadingProgressRequest>,
+    ) -> Answer<GetLoadingProgressResponse> {
         self.serve("GetLoadingProgress", request, |caller, request| async move {
             collections::progress(&caller.database, &request.collection_name)
         })
@@ -308,8 +325,12 @@ impl MilvusService for Milvus {
     }
 
     async fn describe_index(&self, request: Request<DescribeIndexRequest>) -> Answer<DescribeIndexResponse> {
-        self.serve("DescribeIndex", request, |caller, request| async move { indexes::describe(&caller.database, &request) })
-            .await
+        self.serve(
+            "DescribeIndex",
+            request,
+            |caller, request| async move { indexes::describe(&caller.database, &request) },
+        )
+        .await
     }
 
     async fn drop_index(&self, request: Request<DropIndexRequest>) -> Answer<Status> {
@@ -320,15 +341,18 @@ impl MilvusService for Milvus {
     }
 
     async fn insert(&self, request: Request<InsertRequest>) -> Answer<MutationResult> {
-        self.serve("Insert", request, |caller, request| async move { data::insert(&caller.database, request).await }).await
+        self.serve("Insert", request, |caller, request| async move { data::insert(&caller.database, request).await })
+            .await
     }
 
     async fn upsert(&self, request: Request<UpsertRequest>) -> Answer<MutationResult> {
-        self.serve("Upsert", request, |caller, request| async move { data::upsert(&caller.database, request).await }).await
+        self.serve("Upsert", request, |caller, request| async move { data::upsert(&caller.database, request).await })
+            .await
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<MutationResult> {
-        self.serve("Delete", request, |caller, request| async move { data::delete(&caller.database, request).await }).await
+        self.serve("Delete", request, |caller, request| async move { data::delete(&caller.database, request).await })
+            .await
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Answer<SearchResults> {
@@ -340,7 +364,8 @@ impl MilvusService for Milvus {
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Answer<FlushResponse> {
-        self.serve("Flush", request, |caller, request| async move { data::flush(&caller.database, request).await }).await
+        self.serve("Flush", request, |caller, request| async move { data::flush(&caller.database, request).await })
+            .await
     }
 
     /// A flush returns when it is done, so what was asked for is always flushed.

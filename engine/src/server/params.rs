@@ -37,7 +37,10 @@ pub fn page(offset: Option<i64>, limit: i64, limit_name: &str) -> Result<(usize,
     let offset = offset.unwrap_or(0);
     let fits = |value: i64| usize::try_from(value).ok().filter(|value| *value <= MAX_RESULTS);
     let wrong = |what: &str, value: i64| {
-        Error::invalid(format!("{what} [{value}] is invalid, it should be in range [{}, {MAX_RESULTS}]", i32::from(what != "offset")))
+        Error::invalid(format!(
+            "{what} [{value}] is invalid, it should be in range [{}, {MAX_RESULTS}]",
+            i32::from(what != "offset")
+        ))
     };
     let offset_rows = fits(offset).ok_or_else(|| wrong("offset", offset))?;
     let limit_rows = fits(limit).filter(|limit| *limit > 0).ok_or_else(|| wrong(limit_name, limit))?;

@@ -184,7 +184,8 @@ fn default_value(
             value.into()
         }
         DataType::Float | DataType::Double => {
-            let fits = |value: &f64| value.is_finite() && (data_type == DataType::Double || (*value as f32).is_finite());
+            let fits =
+                |value: &f64| value.is_finite() && (data_type == DataType::Double || (*value as f32).is_finite());
             float.filter(fits).map(serde_json::Value::from).ok_or_else(wrong_type)?
         }
         DataType::VarChar => match data {

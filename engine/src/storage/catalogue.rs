@@ -19,8 +19,9 @@ impl Shard {
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<()> {
         let mut collections = HashMap::new();
         for (_, value) in self.records(keys::kind(Kind::Collection)).await? {
-            let meta = Collection::from_stored(decode("collection", value)?)
-                .map_err(|reason| Error::new(Code::DataIntegrity, format!("the record of a collection is damaged: {reason}")))?;
+            let meta = Collection::from_stored(decode("collection", value)?).map_err(|reason| {
+                Error::new(Code::DataIntegrity, format!("the record of a collection is damaged: {reason}"))
+            })?;
             self.clock.observe(meta.created);
             collections.insert(meta.id, meta);
         }
@@ -75,7 +76,12 @@ impl Shard {
     }
 
     /// Reads a segment's rows and indexes. `always`: take the memory even past the budget.
-    pub(crate) async fn read_segment(&self, meta: &Collection, segment: storage::Segment, always: bool) -> Result<Part> {
+    pub(crate) async fn read_segment(
+        &self,
+        meta: &Collection,
+        segment: storage::Segment,
+        always: bool,
+    ) -> Result<Part> {
         let reserve = |bytes: usize| match always {
             true => Ok(self.budget.reserve_always(bytes)),
             false => self.budget.reserve(bytes),
@@ -159,7 +165,9 @@ impl Shard {
         let _one = self.catalogue.lock().await;
         let mut meta = (**live.meta.load()).clone();
         if let Some(existing) = meta.index_on(index.field_id) {
-            let same = existing.index_type == index.index_type && existing.metric == index.metric && existing.params == index.params;
+            let same = existing.index_type == index.index_type
+                && existing.metric == index.metric
+                && existing.params == index.params;
             return match same {
                 true => Ok(()),
                 false => Err(Error::invalid(format!(
@@ -255,7 +263,8 @@ pub(crate) fn release_origin(id: i64, origin: &Origin, operations: &mut Vec<Oper
         }
         Origin::Sealed(segment) => {
             operations.push(Operation::Delete(keys::of_collection(Kind::Segment, id, &[segment.id])));
-            let names: HashSet<_> = segment.indexes.iter().map(|index| &index.object).chain([&segment.rows_object]).collect();
+            let names: HashSet<_> =
+                segment.indexes.iter().map(|index| &index.object).chain([&segment.rows_object]).collect();
             for name in names {
                 operations.push(Shard::disown(name));
                 objects.push(name.clone());
@@ -269,5 +278,6 @@ fn put_collection(meta: &Collection) -> Operation {
 }
 
 fn rows(stored: &storage::Rows) -> Result<Rows> {
-    Rows::from_stored(stored).map_err(|reason| Error::new(Code::DataIntegrity, format!("stored rows are damaged: {reason}")))
+    Rows::from_stored(stored)
+        .map_err(|reason| Error::new(Code::DataIntegrity, format!("stored rows are damaged: {reason}")))
 }

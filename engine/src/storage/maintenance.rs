@@ -249,9 +249,8 @@ fn delete_records(id: i64, live: &LiveCollection, expired: u64) -> Vec<Operation
 /// Parameters, dimension and vectors for the index `declared` on `part`, if it is on a vector field.
 fn vectors_of<'a>(part: &'a Part, declared: &Index) -> Option<(IndexParams, usize, &'a [f32])> {
     let Values::FloatVector { dim, values } = &part.rows.column(declared.field_id)?.values else { return None };
-    let number = |name: &str, default: usize| {
-        declared.params.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
-    };
+    let number =
+        |name: &str, default: usize| declared.params.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
     let metric = Metric::parse(&declared.metric)?;
     let params = IndexParams { metric, connectivity: number("M", 16), expansion: number("efConstruction", 128) };
     Some((params, *dim, values))
@@ -269,4 +268,3 @@ pub fn indexed_rows(view: &View, field_id: i64) -> (u64, u64) {
 pub fn not_loaded(name: &str) -> Error {
     Error::new(Code::CollectionNotLoaded, format!("collection not loaded[collection={name}]; load it first"))
 }
-

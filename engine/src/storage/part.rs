@@ -169,13 +169,13 @@ impl Part {
     }
 
     /// The same part with other indexes, which took `memory` of the budget.
-    pub fn with_indexes(&self, indexes: HashMap<i64, Arc<dyn VectorIndex>>, origin: Origin, memory: Vec<Reservation>) -> Self {
-        Self {
-            indexes: Arc::new(indexes),
-            origin: Arc::new(origin),
-            _indexes_memory: Arc::new(memory),
-            ..self.clone()
-        }
+    pub fn with_indexes(
+        &self,
+        indexes: HashMap<i64, Arc<dyn VectorIndex>>,
+        origin: Origin,
+        memory: Vec<Reservation>,
+    ) -> Self {
+        Self { indexes: Arc::new(indexes), origin: Arc::new(origin), _indexes_memory: Arc::new(memory), ..self.clone() }
     }
 
     /// The same part with other rows deleted.
@@ -203,14 +203,18 @@ impl Part {
                 let value = |at: usize| values[self.by_key[at] as usize];
                 for key in keys {
                     let start = partition_point(self.by_key.len(), |at| value(at) < *key);
-                    found.extend((start..self.by_key.len()).take_while(|at| value(*at) == *key).map(|at| self.by_key[at]));
+                    found.extend(
+                        (start..self.by_key.len()).take_while(|at| value(*at) == *key).map(|at| self.by_key[at]),
+                    );
                 }
             }
             (Some(Values::VarChar(values)), Keys::Text(keys)) => {
                 let value = |at: usize| values.get(self.by_key[at] as usize);
                 for key in keys.iter().map(String::as_bytes) {
                     let start = partition_point(self.by_key.len(), |at| value(at) < key);
-                    found.extend((start..self.by_key.len()).take_while(|at| value(*at) == key).map(|at| self.by_key[at]));
+                    found.extend(
+                        (start..self.by_key.len()).take_while(|at| value(*at) == key).map(|at| self.by_key[at]),
+                    );
                 }
             }
             _ => {}

@@ -211,7 +211,8 @@ impl Shard {
 
 /// A record from its bytes; one that does not parse is an error that names it.
 pub(crate) fn decode<M: Message + Default>(what: &str, bytes: Bytes) -> Result<M> {
-    M::decode(bytes).map_err(|error| Error::new(Code::DataIntegrity, format!("the record of a {what} is damaged: {error}")))
+    M::decode(bytes)
+        .map_err(|error| Error::new(Code::DataIntegrity, format!("the record of a {what} is damaged: {error}")))
 }
 
 async fn commit_task(db: Db, mut queue: mpsc::Receiver<Commit>) {

@@ -30,7 +30,10 @@ impl Shard {
                 let mut operations = Vec::new();
                 let mut origin = Vec::new();
                 for (number, (record, object)) in batches.into_iter().enumerate() {
-                    operations.push(Operation::Put(keys::of_collection(Kind::Batch, id, &[timestamp, number as u64]), record));
+                    operations.push(Operation::Put(
+                        keys::of_collection(Kind::Batch, id, &[timestamp, number as u64]),
+                        record,
+                    ));
                     operations.extend(object.as_deref().map(Shard::adopt));
                     origin.push((timestamp, number as u64, object));
                 }
