@@ -20,7 +20,7 @@ pub enum EngineView {
         reason: String,
     },
     /// The engine answered.
-    Answered(EngineStatus),
+    Answered(Box<EngineStatus>),
 }
 
 impl EngineView {
@@ -29,7 +29,7 @@ impl EngineView {
         match (self, other) {
             (Self::Answered(a), Self::Answered(b)) => {
                 let still = |status: &EngineStatus| {
-                    let mut status = status.clone();
+                    let mut status = EngineStatus::clone(status);
                     status.key.last_check = None;
                     if status.key.state == KeyState::Accessible {
                         status.key.last_success = None;
@@ -175,6 +175,10 @@ mod tests {
         serde_json::from_str(json).expect("a valid answer")
     }
 
+    fn answered(json: &str) -> EngineView {
+        EngineView::Answered(Box::new(status(json)))
+    }
+
     const SERVING: &str = r#"{
         "version": "0.1.0", "clusterId": "vc0123456789abcdef", "storeId": null, "bootId": "b1",
         "state": "Serving",
@@ -187,19 +191,17 @@ mod tests {
 
     #[test]
     fn the_passing_of_time_is_not_a_change() {
-        let before = EngineView::Answered(status(SERVING));
-        let later = EngineView::Answered(status(
-            &SERVING.replace("00:00:00Z", "00:00:10Z").replace("\"highWater\": 1", "\"highWater\": 2"),
-        ));
+        let before = answered(SERVING);
+        let later =
+            answered(&SERVING.replace("00:00:00Z", "00:00:10Z").replace("\"highWater\": 1", "\"highWater\": 2"));
         assert!(!later.differs_from(&before));
     }
 
     #[test]
     fn a_refused_key_and_silence_are_changes() {
-        let before = EngineView::Answered(status(SERVING));
-        let refused = EngineView::Answered(status(
-            &SERVING.replace("\"key\": {\"state\": \"Accessible\"", "\"key\": {\"state\": \"Refused\""),
-        ));
+        let before = answered(SERVING);
+        let refused =
+            answered(&SERVING.replace("\"key\": {\"state\": \"Accessible\"", "\"key\": {\"state\": \"Refused\""));
         assert!(refused.differs_from(&before));
         let silent = EngineView::Silent { reason: "no answer".to_owned() };
         assert!(silent.differs_from(&before));

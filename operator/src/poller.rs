@@ -203,7 +203,7 @@ async fn poll(shared: Arc<Shared>, cluster_id: String, host: String, config: Arc
         match answer {
             Ok(status) => {
                 missed = 0;
-                shared.hear(&cluster_id, EngineView::Answered(status));
+                shared.hear(&cluster_id, EngineView::Answered(Box::new(status)));
             }
             Err(error) => {
                 missed += 1;

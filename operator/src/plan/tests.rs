@@ -191,7 +191,7 @@ impl World {
             "servingCertificate": {"sha256": sha256},
         }))
         .expect("an answer");
-        self.observed.engine = EngineView::Answered(answer);
+        self.observed.engine = EngineView::Answered(Box::new(answer));
     }
 
     fn engine_says(&mut self, state: &str, key: &str) {

@@ -103,7 +103,7 @@ impl Engines {
             return;
         };
         let peer = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        if !peer.is_some_and(|peer| names(peer) == [engine.operator_uri.clone()]) {
+        if peer.is_none_or(|peer| names(peer) != [engine.operator_uri.clone()]) {
             return;
         }
         let answer = engine.answer.to_string();

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 use vectorkeep_crds::{VectorCluster, status::Condition};
 
 pub const OPERATOR_NAMESPACE: &str = "vectorkeep-system";
@@ -27,7 +28,7 @@ pub const INSTALLATION: &str = "itest";
 
 /// One API server for all tests of this process. There can be one operator at a time, so tests take turns.
 static CONTROL_PLANE: OnceLock<ControlPlane> = OnceLock::new();
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Mutex<()> = Mutex::const_new(());
 
 struct ControlPlane {
     kubeconfig: PathBuf,
@@ -177,8 +178,7 @@ async fn client(kubeconfig: &Path) -> Client {
 impl World {
     /// Waits for its turn, and makes a namespace of its own.
     pub async fn new() -> Self {
-        // A test that failed leaves nothing that another needs.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = TURN.lock().await;
         let kubeconfig = control_plane().kubeconfig.clone();
         let client = client(&kubeconfig).await;
         let namespace: Namespace = serde_json::from_value(json!({
