@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Secret},
+    events::v1::Event,
+};
 use kube::{
     Api, Client, Config,
+    api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use vectorkeep_crds::{
@@ -86,6 +90,9 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Standard output can't be written to.
+    #[error("the answer can't be printed")]
+    Print(#[source] std::io::Error),
     /// Something could not be written as JSON.
     #[error("the statement can't be shown")]
     Json(#[from] serde_json::Error),
@@ -152,6 +159,16 @@ impl Session {
             .await
             .map_err(|source| read("Secret", &secret, source))?
             .ok_or(Error::NoConnection(secret))
+    }
+
+    /// What was last told about a cluster as a warning. Whoever may not read Events is not told.
+    pub(crate) async fn warnings(&self, cluster: &VectorCluster) -> Vec<Event> {
+        let uid = cluster.metadata.uid.clone();
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let Ok(events) = api.list(&ListParams::default().fields("type=Warning")).await else {
+            return Vec::new();
+        };
+        events.items.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|it| it.uid == uid)).collect()
     }
 
     /// The id of the installation that the operator publishes.

@@ -8,7 +8,10 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use vectorkeep_crds::identity::connection_secret_name;
 
-use crate::access::{Access, Error};
+use crate::{
+    access::{Access, Error},
+    output,
+};
 
 pub(crate) async fn run(
     access: &Access,
@@ -25,7 +28,7 @@ pub(crate) async fn run(
     let path = ca_file.unwrap_or_else(|| PathBuf::from(format!("{name}-ca.crt")));
     std::fs::write(&path, authority).map_err(|source| Error::Write { path: path.clone(), source })?;
     let token = entry(&secret, "token").filter(|_| show_password);
-    print!("{}", snippet(&session.namespace, name, &uri, &path, token.as_deref()));
+    output::print(&snippet(&session.namespace, name, &uri, &path, token.as_deref()))?;
     Ok(ExitCode::SUCCESS)
 }
 

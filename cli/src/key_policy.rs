@@ -10,7 +10,10 @@ use vectorkeep_crds::{
     key_policy::key_policy_statement,
 };
 
-use crate::access::{Access, Error};
+use crate::{
+    access::{Access, Error},
+    output,
+};
 
 /// What may be given instead of being read from the Kubernetes cluster.
 #[derive(Debug, Args)]
@@ -54,7 +57,7 @@ pub(crate) async fn run(access: &Access, name: &str, given: &Given) -> Result<Ex
         Some(arn) => format!("the policy of the key {}", KeyArn::parse(arn)?),
         None => "the policy of the key".to_owned(),
     };
-    println!("{}", serde_json::to_string_pretty(&statement)?);
+    output::print(&format!("{}\n", serde_json::to_string_pretty(&statement)?))?;
     eprintln!("# Add this to \"Statement\" in {key}.");
     eprintln!(
         "# The role's trust policy must let it be assumed with the web-identity token of\n\

@@ -3,6 +3,7 @@
 mod access;
 mod connect;
 mod key_policy;
+mod output;
 mod status;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -2,17 +2,25 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use k8s_openapi::api::events::v1::Event;
 use vectorkeep_crds::{
     VectorCluster,
     status::{Condition, VectorClusterStatus},
 };
 
-use crate::access::{Access, Error};
+use crate::{
+    access::{Access, Error},
+    output,
+};
 
 pub(crate) async fn run(access: &Access, name: &str) -> Result<ExitCode, Error> {
     let session = access.session().await?;
     let cluster = session.existing_cluster(name).await?;
-    print!("{}", render(&session.namespace, name, &cluster));
+    let mut text = render(&session.namespace, name, &cluster);
+    if !is_ready(&cluster) {
+        text.push_str(&render_warnings(session.warnings(&cluster).await));
+    }
+    output::print(&text)?;
     Ok(if is_ready(&cluster) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -32,6 +40,23 @@ fn render(namespace: &str, name: &str, cluster: &VectorCluster) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
     let _ = write_status(&mut text, namespace, name, cluster);
+    text
+}
+
+/// The latest warnings, newest first: what failed between two conditions is only told there.
+fn render_warnings(mut events: Vec<Event>) -> String {
+    const SHOWN: usize = 3;
+    let time = |event: &Event| {
+        let series = event.series.as_ref().map(|series| series.last_observed_time.0);
+        series.or(event.event_time.as_ref().map(|time| time.0))
+    };
+    events.sort_by_key(time);
+    let mut text = String::new();
+    for event in events.iter().rev().take(SHOWN) {
+        let at = time(event).map(|time| time.to_string()).unwrap_or_default();
+        let reason = event.reason.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "  Warning at {at:.19}: {reason}: {}", event.note.as_deref().unwrap_or_default());
+    }
     text
 }
 

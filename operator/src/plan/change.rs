@@ -64,10 +64,11 @@ fn holds(live: &Value, desired: &Value) -> bool {
     }
 }
 
-/// The API server leaves out what is empty.
+/// The API server leaves out what is empty. Not so `false`, which for fields like `automountServiceAccountToken` is
+/// another thing than nothing: who takes it away must be noticed. Plans leave out a `false` that means nothing.
 fn is_empty(value: &Value) -> bool {
     match value {
-        Value::Null | Value::Bool(false) => true,
+        Value::Null => true,
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
@@ -109,10 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_leaves_out_because_it_is_the_default_is_no_change() {
-        assert!(holds(&serde_json::json!({}), &serde_json::json!({"readOnly": false, "name": "", "items": []})));
-        assert!(!holds(&serde_json::json!({}), &serde_json::json!({"readOnly": true})));
-        assert!(!holds(&serde_json::json!({"readOnly": true}), &serde_json::json!({"readOnly": false})));
+    fn what_is_empty_may_be_missing_and_what_is_false_may_not() {
+        assert!(holds(&serde_json::json!({}), &serde_json::json!({"name": "", "items": [], "selector": {}})));
+        assert!(!holds(&serde_json::json!({}), &serde_json::json!({"automountServiceAccountToken": false})));
     }
 
     #[test]

@@ -31,11 +31,13 @@ const NEVER: [&str; 10] = [
     "224.0.0.0/4",
     "240.0.0.0/4",
     "::/127",
-    "::ffff:0:0/96",
+    V4_AS_V6,
     "64:ff9b::/96",
     "fe80::/10",
     "ff00::/8",
 ];
+
+const V4_AS_V6: &str = "::ffff:0.0.0.0/96";
 
 /// Private ranges, among which the Kubernetes cluster's own must be suspected until they are known.
 const PRIVATE: [&str; 6] =
@@ -68,6 +70,8 @@ pub fn kms_egress(spec: &VectorClusterSpec, settings: &Settings) -> Result<KmsEg
         KmsEgress::Nothing
     } else if addresses.is_empty() {
         let except = ranges(&NEVER).chain(ranges(&PRIVATE)).chain(settings.cluster_ranges.iter().copied());
+        // The API server takes no IPv4 address dressed up as IPv6, and no packet carries one.
+        let except = except.filter(|range| range.to_string() != V4_AS_V6);
         KmsEgress::PublicOnly { except: without_nested(except.collect()) }
     } else {
         KmsEgress::Given(addresses)

@@ -216,6 +216,8 @@ impl Converge<'_> {
         let certificates = Certificates::plan(identity, spec, observed, now)?;
         let policies = network_policy::policies(identity, &spec.network.clients, &egress, settings);
         let orphans = orphans(&policies, children);
+        // Not: whether the workload is written. A repair of its margins makes no new pod.
+        let rolls_out = record::running_inputs(children) != Some(rollout.inputs.as_str());
         let stateful_set = Change::between(
             statefulset::stateful_set(identity, spec, rollout.template.clone()),
             children.stateful_set.as_ref(),
@@ -259,7 +261,7 @@ impl Converge<'_> {
                 observed.custody.record.as_ref(),
             ),
             config: Change::between(config_map::config_map(identity, &rollout.files), children.config.as_ref()),
-            status: status::serving(identity, observed, settings, &certificates, &egress, !stateful_set.is_keep(), now),
+            status: status::serving(identity, observed, settings, &certificates, &egress, rolls_out, now),
             stateful_set,
             certificates,
             orphans,

@@ -11,7 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use vectorkeep_crds::VectorClusterSpec;
 
 use super::{change::fingerprint, config_map, identity::Identity, refusal::Refusal, statefulset};
-use crate::{observed::Observed, settings::Settings};
+use crate::{
+    observed::{Children, Observed},
+    settings::Settings,
+};
 
 /// What a cluster's engine was last told to be.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,13 +124,19 @@ fn read(record: &ConfigMap) -> Option<Rollout> {
     })
 }
 
+/// Hash of the inputs that the workload was rendered from, as it says itself.
+pub fn running_inputs(children: &Children) -> Option<&str> {
+    let template = &children.stateful_set.as_ref()?.spec.as_ref()?.template;
+    let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
+    annotations.get(statefulset::ANNOTATION_INPUTS).map(String::as_str)
+}
+
 /// What runs, as far as it says what it was rendered from.
 fn running(observed: &Observed) -> Option<Rollout> {
     let children = observed.children.as_ref()?;
     let template = &children.stateful_set.as_ref()?.spec.as_ref()?.template;
-    let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
     Some(Rollout {
-        inputs: annotations.get(statefulset::ANNOTATION_INPUTS)?.clone(),
+        inputs: running_inputs(children)?.to_owned(),
         template: template.clone(),
         files: children.config.as_ref()?.data.clone()?,
     })
