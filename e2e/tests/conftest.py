@@ -13,6 +13,9 @@ from e2e.harness.installation import OPERATOR_NAMESPACE, Installation, Tenant
 from e2e.harness.kms import KmsSimulator
 
 
+NAMESPACES = ("acme", "other")
+
+
 @dataclass
 class World:
     """What all tests share."""
@@ -45,6 +48,10 @@ def world() -> Iterator[World]:
     with KmsSimulator(cluster, built) as simulator:
         installation = Installation(cluster, built)
         installation.install()
+        for namespace in NAMESPACES:
+            if cluster.exists("namespace", namespace):
+                # What an earlier run or the demo left in our namespaces.
+                cluster.kubectl("-n", namespace, "delete", "vcl", "--all", "--timeout=180s")
         yield World(cluster, built, simulator, installation)
 
 
