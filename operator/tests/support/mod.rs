@@ -34,7 +34,6 @@ struct ControlPlane {
     kubeconfig: PathBuf,
     /// Takes the control plane down when this process ends, however it ends: then its input is closed.
     _undertaker: Child,
-    _state: TempDir,
 }
 
 /// What a test works with.
@@ -106,8 +105,8 @@ fn run(command: &mut Command) -> String {
 fn control_plane() -> &'static ControlPlane {
     CONTROL_PLANE.get_or_init(|| {
         let lab = repository().join("e2e/lab/lab");
-        let state = tempfile::Builder::new().prefix("vectorkeep-operator-test-").tempdir().expect("a folder");
-        let folder = state.path().join("control-plane");
+        // Not removed by its guard, which a static never drops, but by the undertaker.
+        let folder = tempfile::Builder::new().prefix("vectorkeep-operator-test-").tempdir().expect("a folder").keep();
         let undertaker = Command::new("sh")
             .args(["-c", "cat; exec \"$0\" control-plane down --state \"$1\""])
             .args([&lab, &folder])
@@ -122,7 +121,7 @@ fn control_plane() -> &'static ControlPlane {
             .arg(&folder));
         let kubeconfig = PathBuf::from(output.lines().last().expect("a path"));
         install(&kubeconfig);
-        ControlPlane { kubeconfig, _undertaker: undertaker, _state: state }
+        ControlPlane { kubeconfig, _undertaker: undertaker }
     })
 }
 
