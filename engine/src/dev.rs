@@ -74,7 +74,10 @@ pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<C
     let ca = fs::read_to_string(serving_dir.join("ca.crt"))
         .map_err(|source| DevError::File { path: serving_dir.join("ca.crt"), source })?;
     write(&client.join("ca.crt"), &ca)?;
-    write(&client.join("token"), &format!("{ROOT}:{password}"))?;
+    // Once: whoever changes the password keeps the file up to date, or not.
+    if !client.join("token").exists() {
+        write(&client.join("token"), &format!("{ROOT}:{password}"))?;
+    }
     write(&client.join("uri"), &uri)?;
     if std::env::var_os("LISTEN_FDS").is_none() {
         greet(&client, &uri);
