@@ -64,7 +64,7 @@ test-rust: build lab ## Unit and integration tests of the Rust crates
 test-lab: lab ## Tests of the test equipment itself
 	$(call step,tests of the lab)
 	python3 -m unittest discover -q -s e2e/lab/tests -t e2e
-	cd e2e/lab/go/netpol && go test ./...
+	cd e2e/lab/go/netpol && CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath' go test ./...  # the lab's flags: its build cache serves
 
 .PHONY: test-engine
 test-engine: build ## The engine as a process under real pymilvus, both supported lines
