@@ -220,7 +220,7 @@ impl Rows {
         }
     }
 
-    /// Appends the rows of `other`, which has the same columns.
+    /// The kept rows of all parts, which have the same columns, one part after the other.
     pub fn concat(parts: &[(&Rows, &FixedBitSet)]) -> Rows {
         let Some((first, _)) = parts.first() else { return Rows::default() };
         let mut builders: Vec<_> = first.columns.iter().map(ColumnBuilder::like).collect();
