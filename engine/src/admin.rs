@@ -1,7 +1,7 @@
 //! The admin API (mutual TLS, the operator only) and the health and metrics endpoints (TLS).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
@@ -25,6 +25,12 @@ struct Status {
     zones: Vec<Zone>,
     shards: Vec<Shard>,
     serving_certificate: Certificate,
+    serving_authorities: Vec<String>,
+    internal_certificate: Certificate,
+    internal_authorities: Vec<String>,
+    self_test: Option<SelfTest>,
+    traffic: Traffic,
+    isolation: Option<Isolation>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,10 +66,34 @@ struct Certificate {
     sha256: String,
 }
 
-/// The admin API of `engine`, whose clients see the certificate of `serving`.
-pub fn admin(engine: Arc<Engine>, serving: Arc<ServerTls>) -> Router {
+#[derive(Debug, Serialize)]
+struct SelfTest {
+    passed: bool,
+    message: String,
+    at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Traffic {
+    requests: u64,
+    failures: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Isolation {
+    required: bool,
+    reached: Vec<String>,
+    unreached: Vec<String>,
+    at: String,
+}
+
+/// The admin API of `engine`, whose clients see the certificate of `serving`, and the operator that of `internal`.
+pub fn admin(engine: Arc<Engine>, serving: Arc<ServerTls>, internal: Arc<ServerTls>) -> Router {
     let status = move || {
-        let status = Json(status(&engine, &serving));
+        let status = Json(status(&engine, &serving, &internal));
         async { status }
     };
     Router::new().route("/v1/status", get(status))
@@ -84,13 +114,14 @@ async fn metrics(Extract(engine): Extract<Arc<Engine>>) -> Result<String, Status
     engine.metrics.text(serving, engine.memory()).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn status(engine: &Engine, serving: &ServerTls) -> Status {
+fn status(engine: &Engine, serving: &ServerTls, internal: &ServerTls) -> Status {
     let key = engine.key.borrow().clone();
+    let traffic = engine.traffic.report(Instant::now());
     let unlocked = engine.gate.unlocked();
     let zones = unlocked.iter().flat_map(|unlocked| unlocked.keyring.zones());
     let databases = unlocked.iter().flat_map(|unlocked| unlocked.databases.clone());
     Status {
-        version: env!("CARGO_PKG_VERSION"),
+        version: engine.version,
         cluster_id: engine.config.cluster_id.clone(),
         store_id: unlocked.as_ref().map(|unlocked| unlocked.keyring.store_id().to_string()),
         boot_id: engine.boot_id.to_string(),
@@ -119,6 +150,26 @@ fn status(engine: &Engine, serving: &ServerTls) -> Status {
             })
             .collect(),
         serving_certificate: Certificate { sha256: serving.leaf_sha256() },
+        serving_authorities: serving.authorities_sha256(),
+        internal_certificate: Certificate { sha256: internal.leaf_sha256() },
+        internal_authorities: internal.authorities_sha256(),
+        self_test: unlocked.as_ref().map(|unlocked| SelfTest {
+            passed: unlocked.self_test.passed,
+            message: unlocked.self_test.message.clone(),
+            at: rfc3339(unlocked.self_test.at),
+        }),
+        traffic: Traffic {
+            requests: traffic.requests,
+            failures: traffic.failures,
+            p50_ms: traffic.p50_ms,
+            p99_ms: traffic.p99_ms,
+        },
+        isolation: engine.isolation.load().as_ref().map(|report| Isolation {
+            required: report.required,
+            reached: report.reached(),
+            unreached: report.unreached(),
+            at: rfc3339(report.at),
+        }),
     }
 }
 

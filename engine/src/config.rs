@@ -21,6 +21,8 @@ pub struct Config {
     pub tls: Tls,
     pub auth: Auth,
     pub kms: KmsConfig,
+    /// What the network must keep the engine from; without it, nothing is tried.
+    pub isolation: Option<Isolation>,
 }
 
 /// Addresses to listen on.
@@ -85,6 +87,16 @@ pub struct Aws {
 #[allow(missing_docs)]
 pub struct Local {
     pub key_file: PathBuf,
+}
+
+/// Listeners that the cluster's network policies must keep the engine from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Isolation {
+    /// Each as host:port; the host is an address or a name.
+    pub forbidden: Vec<String>,
+    /// Whether no key is asked for while one of them is reached.
+    pub required: bool,
 }
 
 impl KmsConfig {
@@ -153,8 +165,16 @@ impl Config {
         if self.memory_budget_bytes < 64 * 1024 * 1024 {
             return Err(ConfigError::Invalid("memory_budget_bytes must be at least 67108864 (64 MiB)"));
         }
+        let mut forbidden = self.isolation.iter().flat_map(|isolation| &isolation.forbidden);
+        if !forbidden.all(|listener| is_host_and_port(listener)) {
+            return Err(ConfigError::Invalid("each of isolation.forbidden must be host:port"));
+        }
         Ok(())
     }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -200,5 +220,19 @@ mod tests {
         assert!(interval.is_err_and(|error| error.contains("check_interval_seconds")));
         let neither = parse(&GOOD.replace("[kms.local]\n        key_file = \"/k\"", ""));
         assert!(neither.is_err_and(|error| error.contains("exactly one")));
+    }
+
+    #[test]
+    fn the_section_on_isolation_may_be_absent_and_names_listeners() {
+        let with = |section: &str| parse(&format!("{GOOD}\n[isolation]\n{section}"));
+        assert_eq!(
+            with("forbidden = [\"10.96.0.7:8444\", \"[fd00::7]:8444\", \"a.b.svc:1\"]\nrequired = true"),
+            Ok(())
+        );
+        assert_eq!(with("forbidden = []\nrequired = false"), Ok(()));
+        let no_port = with("forbidden = [\"10.96.0.7\"]\nrequired = true");
+        assert!(no_port.is_err_and(|error| error.contains("isolation.forbidden")));
+        let unknown = with("forbidden = []\nrequire = true");
+        assert!(unknown.is_err_and(|error| error.contains("require")));
     }
 }

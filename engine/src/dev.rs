@@ -95,6 +95,7 @@ pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<C
         tls: Tls { serving_dir, internal_dir, operator_uri: "vectorkeep://dev/operator".into() },
         auth: Auth { root_password_file: password_file },
         kms: KmsConfig::local(key_file),
+        isolation: None,
     })
 }
 

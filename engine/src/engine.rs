@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use object_store::local::LocalFileSystem;
 use prost::Message;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use vectorkeep_keyring::kms::aws::{AwsKms, AwsKmsConfig};
 use vectorkeep_keyring::kms::local::LocalKms;
 use vectorkeep_keyring::kms::{DataKey, Kms, KmsError, KmsErrorKind};
@@ -18,29 +20,40 @@ use vectorkeep_keyring::{
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Isolation};
 use crate::error::{Code, Error, Result};
 use crate::gate::{Database, Gate, Unlocked};
+use crate::isolation;
 use crate::metrics::Metrics;
 use crate::proto::storage;
+use crate::self_test::SelfTest;
 use crate::server::auth::Users;
 use crate::storage::keys::{self, Kind};
 use crate::storage::shard::{Operation, Shard, decode};
+use crate::traffic::Traffic;
 
 /// The database that every cluster has.
 const DEFAULT_DATABASE: &str = "default";
 /// Requests in work get so long to leave after the gate was shut; their answers are refused all the same.
 const LEAVE: Duration = Duration::from_millis(200);
+/// Time between two probes of the network while the engine runs.
+const PROBE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Engine {
     /// The configuration.
     pub config: Config,
+    /// The release.
+    pub version: &'static str,
     /// Lets requests in while the keys are there.
     pub gate: Gate,
     /// Counters.
     pub metrics: Metrics,
+    /// How clients were served in the last minutes.
+    pub traffic: Traffic,
+    /// What the last probe of the network found; none before the first, and none where nothing is to be tried.
+    pub isolation: ArcSwapOption<isolation::Report>,
     /// A new one for each process image.
     pub boot_id: uuid::Uuid,
     /// What the last check of the master key said.
@@ -59,13 +72,16 @@ pub enum State {
 }
 
 impl Engine {
-    /// A locked engine.
-    pub fn new(config: Config) -> Arc<Self> {
+    /// A locked engine of release `version`.
+    pub fn new(config: Config, version: &'static str) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(config.memory_budget_bytes),
             config,
+            version,
             gate: Gate::default(),
             metrics: Metrics::default(),
+            traffic: Traffic::new(Instant::now()),
+            isolation: ArcSwapOption::empty(),
             boot_id: uuid::Uuid::new_v4(),
             key: watch::Sender::new(KeyStatus::default()),
             clients: AtomicI64::new(1),
@@ -91,9 +107,12 @@ impl Engine {
         self.budget.usage()
     }
 
-    /// Unlocks as soon as the KMS allows it, serves, and returns when this process image must go: because the keys must
-    /// be given up, or because it holds remains of a failed attempt. The caller replaces the process.
+    /// Unlocks as soon as the network and the KMS allow it, serves, and returns when this process image must go:
+    /// because the keys must be given up, or because it holds remains of a failed attempt. The caller replaces the
+    /// process.
     pub async fn run(self: &Arc<Self>) -> Replace {
+        self.wait_for_isolation().await;
+        let _probing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_probing()));
         let interval = self.config.kms.check_interval();
         loop {
             let kms = match self.kms() {
@@ -109,9 +128,7 @@ impl Engine {
                 Ok(unlocked) => return self.serve(unlocked).await,
                 Err(error) => {
                     tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
-                    if error.code == Code::DataIntegrity {
-                        self.gate.blame(error);
-                    }
+                    self.gate.blame(Some(error).filter(|error| error.code != Code::KeyRevoked));
                     tokio::time::sleep(interval / 2).await;
                     // A key that was unwrapped on the way may lie in memory that nobody wiped.
                     if kms.used.load(Ordering::Acquire) > 0 {
@@ -122,16 +139,51 @@ impl Engine {
         }
     }
 
+    /// Returns as soon as no forbidden listener is reached, or reaching one is no reason to stay locked. Later findings
+    /// are reported only: a cluster that serves is not cut off.
+    async fn wait_for_isolation(&self) {
+        let Some(isolation) = &self.config.isolation else { return };
+        while self.probe(isolation).await.forbids_unlocking() {
+            let error = Error::new(
+                Code::NotReady,
+                "the network of this cluster does not enforce its policies; the engine asks for no key until it does",
+            );
+            tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
+            self.gate.blame(Some(error));
+            tokio::time::sleep(self.config.kms.check_interval()).await;
+        }
+        self.gate.blame(None);
+    }
+
+    async fn keep_probing(self: Arc<Self>) {
+        let Some(isolation) = &self.config.isolation else { return };
+        loop {
+            tokio::time::sleep(PROBE).await;
+            self.probe(isolation).await;
+        }
+    }
+
+    /// Probes the network once, keeps the report, and logs it if it is another than the last.
+    async fn probe(&self, isolation: &Isolation) -> Arc<isolation::Report> {
+        let found = Arc::new(isolation::Report::probe(isolation).await);
+        let last = self.isolation.swap(Some(found.clone()));
+        if last.is_none_or(|last| last.outcomes != found.outcomes) {
+            found.tell();
+        }
+        found
+    }
+
     async fn serve(self: &Arc<Self>, unlocked: Arc<Unlocked>) -> Replace {
-        let maintenance: Vec<_> =
-            unlocked.databases.iter().map(|database| database.shard.start_maintenance()).collect();
+        let tasks = unlocked.databases.iter().flat_map(|database| database.shard.start_maintenance());
+        let maintenance: Vec<_> = tasks.map(AbortOnDropHandle::new).collect();
+        self.gate.blame(None);
         self.gate.open(unlocked.clone());
         tracing::info!("the engine is unlocked and serves");
         let config =
             WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
         let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
         self.gate.shut();
-        maintenance.iter().for_each(tokio::task::JoinHandle::abort);
+        drop(maintenance);
         let waited = async {
             while self.gate.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -157,13 +209,17 @@ impl Engine {
         let system = Shard::open(keyring.system().sealed_store("shard"), self.budget.clone()).await?;
         let users = Users::new(system.clone());
         users.ensure_root(&root_password(&self.config.auth.root_password_file)?).await?;
+        let listed = databases_in(&keyring, &system).await?;
+        // After all that is read from the system shard here, since a log that refuses the rows of the test refuses
+        // readers too; and before the databases take memory, of which it needs a little.
+        let self_test = SelfTest::run(&system).await;
         let mut databases = Vec::new();
-        for (name, zone, created) in databases_in(&keyring, &system).await? {
+        for (name, zone, created) in listed {
             let store = keyring.zone(zone)?.sealed_store("shard");
             let shard = Shard::open(store, self.budget.clone()).await?;
             databases.push(Arc::new(Database { name, zone, created, shard }));
         }
-        Ok(Arc::new(Unlocked { keyring, users, databases, budget: self.budget.clone() }))
+        Ok(Arc::new(Unlocked { keyring, users, databases, budget: self.budget.clone(), self_test }))
     }
 
     /// Closes the shards in order, so that the next start has nothing to replay.

@@ -29,6 +29,22 @@ pub enum Code {
     Unexpected = 65535,
 }
 
+impl Code {
+    /// Whether a request failed for a reason of the server's: nothing that the client did, and no key that its owner
+    /// refused.
+    pub fn is_servers_fault(self) -> bool {
+        matches!(
+            self,
+            Self::NotReady
+                | Self::Unavailable
+                | Self::QuotaExceeded
+                | Self::Io
+                | Self::DataIntegrity
+                | Self::Unexpected
+        )
+    }
+}
+
 /// What went wrong with a request.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -102,7 +118,13 @@ impl From<object_store::Error> for Error {
 impl From<slatedb::Error> for Error {
     fn from(error: slatedb::Error) -> Self {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut text = error.to_string();
         while let Some(inner) = source {
+            // SlateDB's own words leave out what the store said.
+            let cause = inner.to_string();
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
             let store_error = inner
                 .downcast_ref::<object_store::Error>()
                 .or_else(|| inner.downcast_ref::<std::sync::Arc<object_store::Error>>().map(|error| error.as_ref()));
@@ -115,8 +137,8 @@ impl From<slatedb::Error> for Error {
             source = inner.source();
         }
         match error.kind() {
-            slatedb::ErrorKind::Data => Self::new(Code::DataIntegrity, format!("the shard is damaged: {error}")),
-            _ => Self::new(Code::Io, format!("the shard's log failed: {error}")),
+            slatedb::ErrorKind::Data => Self::new(Code::DataIntegrity, format!("the shard is damaged: {text}")),
+            _ => Self::new(Code::Io, format!("the shard's log failed: {text}")),
         }
     }
 }

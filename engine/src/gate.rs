@@ -11,6 +11,7 @@ use vectorkeep_keyring::{Keyring, KeyringError, Lease};
 
 use crate::budget::Budget;
 use crate::error::{Code, Error, Result};
+use crate::self_test::SelfTest;
 use crate::server::auth::Users;
 use crate::storage::shard::Shard;
 
@@ -25,6 +26,8 @@ pub struct Unlocked {
     pub databases: Vec<Arc<Database>>,
     /// Memory for data.
     pub budget: Budget,
+    /// What the test on the way here said.
+    pub self_test: SelfTest,
 }
 
 /// A database: one zone, one shard.
@@ -53,7 +56,7 @@ impl Unlocked {
 #[derive(Debug, Default)]
 pub struct Gate {
     open: ArcSwapOption<Admitting>,
-    /// Why the engine can't open its store, if that is not for want of a key.
+    /// Why the engine can't or must not open its store, if that is not for want of a key.
     damage: ArcSwapOption<Error>,
     in_flight: AtomicUsize,
 }
@@ -78,9 +81,10 @@ impl Gate {
         self.open.store(Some(Arc::new(Admitting { unlocked, lease })));
     }
 
-    /// Answers requests with `error` as long as the gate is shut: the store is damaged, and no key would help.
-    pub fn blame(&self, error: Error) {
-        self.damage.store(Some(Arc::new(error)));
+    /// Answers requests with `error` as long as the gate is shut, since it is not for want of a key: the store is
+    /// damaged or full, or the network enforces no policies. With none, with code 2500 again.
+    pub fn blame(&self, error: Option<Error>) {
+        self.damage.store(error.map(Arc::new));
     }
 
     /// Refuses all requests from now on, also those whose answer is being made.
@@ -93,7 +97,7 @@ impl Gate {
         self.open.load().as_ref().map(|admitting| admitting.unlocked.clone())
     }
 
-    /// Lets a request in, or refuses it with code 2500, or with the code of what is wrong with the store.
+    /// Lets a request in, or refuses it with code 2500, or with the code of what else is wrong.
     pub fn admit(&self) -> Result<Admitted<'_>> {
         let admitting = self.open.load_full().filter(|admitting| admitting.lease.is_valid());
         let admitting = admitting.ok_or_else(|| match &*self.damage.load() {

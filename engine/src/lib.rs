@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod budget;
+pub mod cli;
 pub mod clock;
 pub mod column;
 pub mod config;
@@ -16,12 +17,15 @@ pub mod error;
 pub mod filter;
 pub mod gate;
 pub mod harden;
+pub mod isolation;
 pub mod listen;
 pub mod metrics;
 pub mod process;
 pub mod proto;
 pub mod query;
 pub mod schema;
+pub mod self_test;
 pub mod server;
 pub mod storage;
 pub mod tls;
+pub mod traffic;

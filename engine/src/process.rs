@@ -36,8 +36,8 @@ pub enum Mode {
     Development,
 }
 
-/// Runs an engine until it is told to stop (SIGTERM, SIGINT).
-pub async fn run(config: Config, sockets: Sockets, mode: Mode) -> Result<(), ProcessError> {
+/// Runs an engine of release `version` until it is told to stop (SIGTERM, SIGINT).
+pub async fn run(config: Config, sockets: Sockets, mode: Mode, version: &'static str) -> Result<(), ProcessError> {
     crate::harden::forbid_dumps()?;
     if crate::harden::memory_can_be_swapped() {
         match mode {
@@ -52,13 +52,13 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode) -> Result<(), Pro
     for tls in [&serving, &internal, &administration] {
         tokio::spawn(tls.clone().keep_current());
     }
-    let engine = Engine::new(config);
+    let engine = Engine::new(config, version);
     let stop = CancellationToken::new();
     let milvus = MilvusServiceServer::new(Milvus::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
     let api = tonic::service::Routes::new(milvus).into_axum_router();
-    let admin = admin::admin(engine.clone(), serving.clone());
+    let admin = admin::admin(engine.clone(), serving.clone(), administration.clone());
     let servers = [
         tokio::spawn(serve(sockets.client.try_clone()?, serving, api, stop.clone())),
         tokio::spawn(serve(sockets.health.try_clone()?, internal, admin::health(engine.clone()), stop.clone())),

@@ -59,6 +59,7 @@ pub struct ServerTls {
 struct Loaded {
     config: Arc<ServerConfig>,
     leaf_sha256: String,
+    authorities_sha256: Vec<String>,
     /// What the files held, to see whether they changed.
     contents: [Vec<u8>; 3],
 }
@@ -78,6 +79,11 @@ impl ServerTls {
     /// SHA-256 of the leaf certificate, hex.
     pub fn leaf_sha256(&self) -> String {
         self.current.load().leaf_sha256.clone()
+    }
+
+    /// SHA-256 of each certificate in `ca.crt`, hex.
+    pub fn authorities_sha256(&self) -> Vec<String> {
+        self.current.load().authorities_sha256.clone()
     }
 
     /// Takes changed files over, for ever. Files that can't be used are reported and the old ones kept: a rotation is
@@ -131,11 +137,13 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier.map_err(|error| wrong(folder, "ca.crt", &error))?)
             }
         };
-        let leaf_sha256 =
-            chain.first().map(|leaf| hex::encode(digest::digest(&digest::SHA256, leaf))).unwrap_or_default();
+        let leaf_sha256 = chain.first().map(|leaf| sha256(leaf)).unwrap_or_default();
+        // Where clients show no certificate, what the file holds is only reported.
+        let authorities_sha256 =
+            CertificateDer::pem_slice_iter(ca).filter_map(Result::ok).map(|authority| sha256(&authority)).collect();
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), leaf_sha256, contents })
+        Ok(Self { config: Arc::new(config), leaf_sha256, authorities_sha256, contents })
     }
 }
 
@@ -162,6 +170,10 @@ fn certificates(folder: &Path, name: &str, pem: &[u8]) -> Result<Vec<Certificate
         Ok(_) => Err(wrong(folder, name, &"no certificate in it")),
         Err(error) => Err(wrong(folder, name, &error)),
     }
+}
+
+fn sha256(certificate: &[u8]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, certificate))
 }
 
 fn wrong(folder: &Path, name: &str, reason: &dyn std::fmt::Display) -> TlsError {

@@ -1,5 +1,7 @@
-//! The shard against a model, across flushes, merges, reopening, fencing and damage.
+//! The shard against a model, across flushes, merges, reopening, fencing, damage and failing stores.
 #![allow(clippy::unwrap_used)]
+
+mod support;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use vectorkeep_engine::schema::{Collection, Field, Index};
 use vectorkeep_engine::storage::collection::LiveCollection;
 use vectorkeep_engine::storage::part::Keys;
 use vectorkeep_engine::storage::shard::Shard;
+
+use support::{Failing, Fault};
 
 const KEY: i64 = 100;
 const TAG: i64 = 101;
@@ -230,4 +234,87 @@ async fn past_the_memory_budget_a_write_is_refused_and_leaves_nothing() {
     assert_eq!(refused, Err(Code::QuotaExceeded));
     assert_eq!(live.view().row_count(), 0);
     assert_eq!(shard.object_count("batches").await.unwrap(), 0);
+}
+
+/// Writes until the log takes writes again.
+async fn write_again(shard: &Shard, live: &Arc<LiveCollection>, keys: &[i64], tag: i64) {
+    for _ in 0..600 {
+        let written = shard.insert(live, rows(keys, tag), Some(Keys::Int(keys.to_vec()))).await;
+        match written.map_err(|error| error.code) {
+            Ok(_) => return,
+            Err(Code::Io) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            Err(other) => unreachable!("{other:?}"),
+        }
+    }
+    unreachable!("the log takes no writes though the store is well again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_failed_takes_writes_again_by_itself_and_readers_notice_nothing() {
+    let failing = Failing::new();
+    let shard = open(&failing.store()).await;
+    let live = created(&shard, "c").await;
+    shard.insert(&live, rows(&[1, 2], 1), None).await.unwrap();
+    let epoch = shard.epoch();
+    failing.set(Fault::Refuse);
+    let refused = shard.insert(&live, rows(&[3], 2), None).await.map_err(|error| error.code);
+    assert_eq!(refused, Err(Code::Io));
+    let refused = shard.delete(&live, Keys::Int(vec![1])).await.map_err(|error| error.code);
+    assert_eq!(refused, Err(Code::Io), "also while the log is being opened anew");
+    assert_eq!(contents(&live), BTreeMap::from([(1, 1), (2, 1)]));
+    failing.set(Fault::None);
+    write_again(&shard, &live, &[4], 3).await;
+    assert_eq!(contents(&live), BTreeMap::from([(1, 1), (2, 1), (4, 3)]));
+    assert!(shard.epoch() > epoch);
+    let reopened = open(&failing.store()).await;
+    assert_eq!(contents(&reopened.collection("c").unwrap()), contents(&live));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_doubt_is_shown_exactly_if_the_log_has_it() {
+    let failing = Failing::new();
+    let mut shard = open(&failing.store()).await;
+    let mut live = created(&shard, "c").await;
+    let mut random = StdRng::seed_from_u64(11);
+    let mut model = BTreeMap::new();
+    let (mut applied, mut dropped) = (0, 0);
+    for round in 0..8 {
+        let (kept, doubtful) = (round * 10, round * 10 + 1);
+        shard.insert(&live, rows(&[kept], round), None).await.unwrap();
+        model.insert(kept, round);
+        // The write is lost, or done and reported as lost.
+        failing.set(if random.random_bool(0.5) { Fault::Refuse } else { Fault::DoAndRefuse });
+        let refused = shard.insert(&live, rows(&[doubtful], round), None).await.map_err(|error| error.code);
+        assert_eq!(refused, Err(Code::Io));
+        assert_eq!(contents(&live), model, "nothing is shown before the log is known");
+        failing.set(Fault::None);
+        write_again(&shard, &live, &[kept + 2], round).await;
+        model.insert(kept + 2, round);
+        match contents(&live).contains_key(&doubtful) {
+            true => {
+                applied += 1;
+                model.insert(doubtful, round);
+            }
+            false => dropped += 1,
+        }
+        assert_eq!(contents(&live), model);
+        shard = open(&failing.store()).await;
+        live = shard.collection("c").unwrap();
+        assert_eq!(contents(&live), model, "memory was what the log says");
+    }
+    assert!(applied > 0 && dropped > 0, "{applied} writes in doubt were part of the log, {dropped} were not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_another_writer_took_is_not_taken_back() {
+    let failing = Failing::new();
+    let first = open(&failing.store()).await;
+    let live = created(&first, "c").await;
+    let second = open(&failing.store()).await;
+    assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
+    let live = second.collection("c").unwrap();
+    second.insert(&live, rows(&[2], 0), None).await.unwrap();
+    assert_eq!(contents(&live), BTreeMap::from([(2, 0)]));
 }

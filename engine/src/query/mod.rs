@@ -1,6 +1,5 @@
 //! Reading: vector search, queries by filter, and the fields of their results.
 
-pub mod distance;
 pub mod output;
 pub mod retrieve;
 pub mod search;

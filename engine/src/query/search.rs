@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use fixedbitset::FixedBitSet;
+use vectorkeep_distance::{Metric, Neighbor};
 
 use crate::column::Values;
 use crate::error::{Code, Error, Result};
 use crate::filter::Filter;
-use crate::query::distance::{self, Metric, Neighbor};
 use crate::query::output::{KeyRef, Row};
 use crate::storage::collection::View;
 use crate::storage::part::Part;
@@ -77,10 +77,10 @@ impl Search<'_> {
             let near = index.search(query, wanted, keep)?;
             // A walk that found too little was cut short; the scan below finds the rest.
             if near.len() >= self.limit.min(candidates.count) {
-                return Ok(distance::rank(self.metric, query, values, near.into_iter(), self.limit));
+                return Ok(vectorkeep_distance::rank(self.metric, query, values, &near, self.limit));
             }
         }
-        Ok(distance::scan(self.metric, query, values, &candidates.rows, self.limit))
+        Ok(vectorkeep_distance::scan(self.metric, query, values, &candidates.rows, self.limit))
     }
 
     /// The best of all parts; of rows with one primary key, only the nearest.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message;
+use vectorkeep_distance::Metric;
 
 use crate::error::{Code, Error, Result};
 use crate::filter::{Filter, FilterError};
@@ -15,7 +16,6 @@ use crate::proto::milvus::{
 };
 use crate::proto::schema::i_ds::IdField;
 use crate::proto::schema::{IDs, LongArray, SearchResultData};
-use crate::query::distance::Metric;
 use crate::query::output::{KeyRef, Row, Selection, count_field, ids};
 use crate::query::retrieve;
 use crate::query::search::{Hit, Search};

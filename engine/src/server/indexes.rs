@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use vectorkeep_distance::Metric;
+
 use crate::error::{Code, Error, Result};
 use crate::gate::Database;
 use crate::proto::common::{IndexState, KeyValuePair};
@@ -9,7 +11,6 @@ use crate::proto::milvus::{
     CreateIndexRequest, DescribeIndexRequest, DescribeIndexResponse, DropIndexRequest, IndexDescription,
 };
 use crate::proto::schema::DataType;
-use crate::query::distance::Metric;
 use crate::schema::{Collection, Field, Index};
 use crate::storage::maintenance::indexed_rows;
 

@@ -108,11 +108,9 @@ impl Milvus {
             Ok(answer)
         };
         let served = served.await;
-        self.engine.metrics.call(
-            call,
-            served.as_ref().map_or_else(|error: &Error| error.code as i32, |_| 0),
-            started.elapsed(),
-        );
+        let (code, took) = (served.as_ref().err().map(|error: &Error| error.code), started.elapsed());
+        self.engine.metrics.call(call, code.map_or(0, |code| code as i32), took);
+        self.engine.traffic.record(call, code, took, Instant::now());
         Ok(answer(served))
     }
 

@@ -102,6 +102,7 @@ impl Shard {
     /// Adds a collection. Its name must be free.
     pub async fn create_collection(&self, mut meta: Collection) -> Result<()> {
         let _one = self.catalogue.lock().await;
+        let epoch = self.epoch();
         if let Ok(existing) = self.collection(&meta.name) {
             let existing = existing.meta.load();
             let same = existing.fields == meta.fields && existing.description == meta.description;
@@ -123,23 +124,24 @@ impl Shard {
         let record = put_collection(&meta);
         let live = Arc::new(LiveCollection::new(meta, View::default(), Vec::new()));
         let publish = self.publish_catalogue(move |collections| collections.insert(live));
-        self.commit(|_| Ok((vec![record], publish))).await.map(drop)
+        self.commit_since(epoch, |_| Ok((vec![record], publish))).await.map(drop)
     }
 
     /// Removes a collection with everything in it. Removing one that isn't there is no error in Milvus.
     pub async fn drop_collection(&self, name: &str) -> Result<()> {
-        let _one = self.catalogue.lock().await;
         let Ok(live) = self.collection(name) else { return Ok(()) };
+        // In this order everywhere: who loads or releases holds the first and waits for the second.
         let _maintenance = live.maintenance.lock().await;
-        live.set_dropped(true);
-        let dropped = self.drop_live(&live).await;
-        if dropped.is_err() {
-            live.set_dropped(false);
+        let _one = self.catalogue.lock().await;
+        if !self.collection(name).is_ok_and(|present| Arc::ptr_eq(&present, &live)) {
+            return Ok(());
         }
-        dropped
+        let _dropping = live.begin_drop();
+        self.drop_live(&live).await
     }
 
-    async fn drop_live(&self, live: &LiveCollection) -> Result<()> {
+    async fn drop_live(&self, live: &Arc<LiveCollection>) -> Result<()> {
+        let epoch = self.epoch();
         // Writes that were already queued come before this; later ones are refused.
         self.barrier().await?;
         let id = live.meta.load().id;
@@ -155,9 +157,18 @@ impl Shard {
         for timestamp in live.deletes_up_to(u64::MAX) {
             operations.push(Operation::Delete(keys::of_collection(Kind::Deletes, id, &[timestamp])));
         }
-        let publish = self.publish_catalogue(move |collections| collections.remove(id));
-        self.commit(|_| Ok((operations, publish))).await?;
-        self.collect(objects).await
+        let remove = self.publish_catalogue(move |collections| collections.remove(id));
+        let gone = live.clone();
+        let publish = move || {
+            gone.set_gone();
+            remove();
+        };
+        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
+        // The collection is gone whatever becomes of its objects; the next start deletes those that are left.
+        if let Err(error) = self.collect(objects).await {
+            tracing::warn!(reason = %error, "objects of a dropped collection are left for the next start");
+        }
+        Ok(())
     }
 
     /// Declares an index; segments get it in the background.
@@ -179,7 +190,7 @@ impl Shard {
         index.id = (self.clock.next() >> 1) as i64;
         meta.indexes.push(index);
         self.replace_meta(live, meta).await?;
-        self.work.notify_one();
+        self.unindexed.notify_one();
         Ok(())
     }
 
@@ -197,6 +208,7 @@ impl Shard {
     /// Brings a collection's segments into memory and serves it.
     pub async fn load_collection(&self, live: &LiveCollection) -> Result<()> {
         let _maintenance = live.maintenance.lock().await;
+        let epoch = self.epoch();
         if live.meta.load().loaded {
             return Ok(());
         }
@@ -206,22 +218,27 @@ impl Shard {
             let part = self.read_segment(&live.meta.load(), segment.clone(), false).await?;
             loaded.push(live.with_deletes_after(part, segment.deletes_applied));
         }
-        self.set_loaded(live, true, loaded, Vec::new(), view.timestamp).await
+        self.set_loaded(live, epoch, true, loaded, Vec::new(), view.timestamp).await?;
+        // Segments that were stored while it was not in memory have no index yet.
+        self.unindexed.notify_one();
+        Ok(())
     }
 
     /// Takes a collection out of memory. Its data stays.
     pub async fn release_collection(&self, live: &LiveCollection) -> Result<()> {
         let _maintenance = live.maintenance.lock().await;
+        let epoch = self.epoch();
         if !live.meta.load().loaded {
             return Ok(());
         }
         let segments = live.view().segments().cloned().collect();
-        self.set_loaded(live, false, Vec::new(), segments, 0).await
+        self.set_loaded(live, epoch, false, Vec::new(), segments, 0).await
     }
 
     async fn set_loaded(
         &self,
         live: &LiveCollection,
+        epoch: u64,
         loaded: bool,
         parts: Vec<Part>,
         unloaded: Vec<storage::Segment>,
@@ -232,7 +249,8 @@ impl Shard {
         meta.loaded = loaded;
         let live = self.collection_by_id(meta.id)?;
         let record = put_collection(&meta);
-        self.commit(|_| Ok((vec![record], move || live.publish_loaded(meta, parts, unloaded, seen)))).await.map(drop)
+        let publish = move || live.publish_loaded(meta, parts, unloaded, seen);
+        self.commit_since(epoch, |_| Ok((vec![record], publish))).await.map(drop)
     }
 
     async fn replace_meta(&self, live: &LiveCollection, meta: Collection) -> Result<()> {

@@ -71,8 +71,10 @@ pub struct LiveCollection {
     publishing: Mutex<()>,
     /// Growing parts up to this timestamp are being built into a segment and must stay as they are.
     frozen: AtomicU64,
-    /// Set before the collection is dropped: from then on no write is accepted.
-    dropped: AtomicBool,
+    /// Set while the collection is being dropped: no write is accepted.
+    dropping: AtomicBool,
+    /// Set once it is gone, and never taken back.
+    gone: AtomicBool,
     /// Held while segments are built, merged, loaded or released: one of these at a time.
     pub maintenance: tokio::sync::Mutex<()>,
 }
@@ -91,7 +93,8 @@ impl LiveCollection {
             deletes: Mutex::new(deletes.into_iter().map(Arc::new).collect()),
             publishing: Mutex::default(),
             frozen: AtomicU64::new(0),
-            dropped: AtomicBool::new(false),
+            dropping: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             maintenance: tokio::sync::Mutex::new(()),
         }
     }
@@ -111,12 +114,18 @@ impl LiveCollection {
 
     /// Whether the collection is being dropped or gone.
     pub fn is_dropped(&self) -> bool {
-        self.dropped.load(Ordering::Acquire)
+        self.gone.load(Ordering::Acquire) || self.dropping.load(Ordering::Acquire)
     }
 
-    /// Refuses writes from now on, or accepts them again when dropping failed.
-    pub fn set_dropped(&self, dropped: bool) {
-        self.dropped.store(dropped, Ordering::Release);
+    /// Refuses writes until the answer is dropped: for good if the collection is gone by then.
+    pub fn begin_drop(&self) -> Dropping<'_> {
+        self.dropping.store(true, Ordering::Release);
+        Dropping(self)
+    }
+
+    /// The collection is no more.
+    pub fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     /// Shows a committed write to readers: a delete, then new rows of the same timestamp.
@@ -191,6 +200,16 @@ impl LiveCollection {
 
     fn deletes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Delete>>> {
         self.deletes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A collection that is being dropped. Also a caller that goes away in the middle takes the mark back.
+#[derive(Debug)]
+pub struct Dropping<'a>(&'a LiveCollection);
+
+impl Drop for Dropping<'_> {
+    fn drop(&mut self) {
+        self.0.dropping.store(false, Ordering::Release);
     }
 }
 

@@ -4,9 +4,9 @@
 //! out of a search by its predicate. Serialised bytes come from authenticated objects only.
 
 use usearch::ffi::{IndexOptions, MetricKind, ScalarKind};
+use vectorkeep_distance::Metric;
 
 use crate::error::{Code, Error, Result};
-use crate::query::distance::Metric;
 
 /// Approximate nearest neighbours among the rows of one segment.
 pub trait VectorIndex: Send + Sync {

@@ -9,6 +9,7 @@
 //! | `g/` object name | `storage.Garbage` |
 //! | `u/` user name | `storage.User` (system shard only) |
 //! | `n/` database name | `storage.Database` (system shard only) |
+//! | `m/` | the mark of the last batch: epoch and number |
 
 /// Kind of record, the first byte of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub enum Kind {
     User = b'u',
     Database = b'n',
 }
+
+/// Key of the mark that every batch of the log carries.
+pub const MARK: &[u8] = b"m/";
 
 /// The prefix of all records of `kind`.
 pub fn kind(kind: Kind) -> Vec<u8> {

@@ -1,18 +1,22 @@
 //! Background work on a shard: growing rows become segments, small segments are merged, segments get their indexes.
 //!
-//! One task does it all, one collection at a time, so that no two of these changes can meet. It sleeps until a write or
-//! a change of the catalogue wakes it. What it builds is stored first and named by one commit afterwards; deletes that
-//! arrive meanwhile are applied to the result in that commit.
+//! One task seals and merges, another builds indexes, since that takes longest and nobody waits for it. Each sleeps until
+//! a write or a change of the catalogue wakes it, and takes one collection at a time. What they build is stored first and
+//! named by one commit afterwards, under the collection's lock; deletes that arrive meanwhile are applied to the result
+//! in that commit, and an index whose segment was merged away meanwhile is thrown away.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use fixedbitset::FixedBitSet;
+use object_store::ObjectStoreExt;
 use prost::Message;
+use tokio::sync::Notify;
+use vectorkeep_distance::Metric;
 
 use crate::column::{Rows, Values};
 use crate::error::{Code, Error, Result};
 use crate::proto::storage;
-use crate::query::distance::Metric;
 use crate::schema::{Collection, Index};
 use crate::storage::catalogue::release_origin;
 use crate::storage::collection::{LiveCollection, View, newest};
@@ -33,10 +37,12 @@ const SMALL_ROWS: usize = 65_536;
 const REWRITE_DELETED_ONE_IN: usize = 4;
 
 impl Shard {
-    /// Starts the task. It ends when the shard is dropped.
-    pub fn start_maintenance(self: &Arc<Self>) -> tokio::task::JoinHandle<()> {
-        let shard = Arc::downgrade(self);
-        tokio::spawn(maintain(shard))
+    /// Starts the tasks. They end when the shard is dropped.
+    pub fn start_maintenance(self: &Arc<Self>) -> [tokio::task::JoinHandle<()>; 2] {
+        [
+            tokio::spawn(seal_in_background(Arc::downgrade(self))),
+            tokio::spawn(index_in_background(Arc::downgrade(self))),
+        ]
     }
 
     pub(crate) fn wake_if_full(&self, live: &LiveCollection) {
@@ -49,39 +55,61 @@ impl Shard {
     pub async fn flush_collection(&self, live: &Arc<LiveCollection>) -> Result<Vec<u64>> {
         self.barrier().await?;
         let _maintenance = live.maintenance.lock().await;
+        let epoch = self.epoch();
         let view = live.freeze();
-        if !view.growing.is_empty() {
-            self.rewrite(live, &view, view.growing.clone()).await?;
+        if !view.growing.is_empty() && !live.is_dropped() {
+            self.rewrite(live, epoch, &view, view.growing.clone()).await?;
         }
+        // Two are asked: whether small segments are worth a merge, and for the index meanwhile.
         self.work.notify_one();
+        self.unindexed.notify_one();
         Ok(live.view().segments().map(|segment| segment.id).collect())
     }
 
-    /// One round over all collections: what the background task does when it is woken.
+    /// One round over all collections: what the background tasks do when they are woken.
     pub async fn maintain_once(&self) -> Result<()> {
-        for live in self.collections() {
-            if live.is_dropped() {
-                continue;
-            }
-            let _maintenance = live.maintenance.lock().await;
-            if growing_bytes(&live.view()) >= SEAL_BYTES {
-                let view = live.freeze();
-                self.rewrite(&live, &view, view.growing.clone()).await?;
-            }
-            let view = live.view();
-            let worn = merge_candidates(&view);
-            if !worn.is_empty() {
-                self.rewrite(&live, &view, worn).await?;
-            }
-            for part in live.view().sealed.clone() {
-                self.index_segment(&live, &part).await?;
-            }
-        }
-        Ok(())
+        self.seal_once().await?;
+        self.index_once().await
     }
 
-    /// Replaces `inputs` by one segment of their live rows.
-    async fn rewrite(&self, live: &Arc<LiveCollection>, view: &View, inputs: Vec<Part>) -> Result<()> {
+    /// Turns growing rows into segments where there are many, and merges segments.
+    async fn seal_once(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        for live in self.collections() {
+            outcome = outcome.and(self.seal_collection(&live).await);
+        }
+        self.unindexed.notify_one();
+        outcome
+    }
+
+    async fn seal_collection(&self, live: &Arc<LiveCollection>) -> Result<()> {
+        let _maintenance = live.maintenance.lock().await;
+        if live.is_dropped() {
+            return Ok(());
+        }
+        let epoch = self.epoch();
+        if growing_bytes(&live.view()) >= SEAL_BYTES {
+            let view = live.freeze();
+            self.rewrite(live, epoch, &view, view.growing.clone()).await?;
+        }
+        let view = live.view();
+        let worn = merge_candidates(&view);
+        if worn.is_empty() { Ok(()) } else { self.rewrite(live, epoch, &view, worn).await }
+    }
+
+    /// Builds every index that is missing.
+    async fn index_once(&self) -> Result<()> {
+        let mut outcome = Ok(());
+        for live in self.collections().into_iter().filter(|live| !live.is_dropped()) {
+            for part in live.view().sealed.clone() {
+                outcome = outcome.and(self.index_segment(&live, &part).await);
+            }
+        }
+        outcome
+    }
+
+    /// Replaces `inputs` by one segment of their live rows. They were read while the log had `epoch`.
+    async fn rewrite(&self, live: &Arc<LiveCollection>, epoch: u64, view: &View, inputs: Vec<Part>) -> Result<()> {
         let meta = live.meta.load_full();
         let id = meta.id;
         let through = inputs.iter().filter(|part| part.segment().is_none()).map(newest).max().unwrap_or_default();
@@ -104,14 +132,15 @@ impl Shard {
             if meta.loaded {
                 built = Some(Part::new(rows, &meta, Origin::Sealed(segment), memory));
             } else {
-                return self.commit_unloaded(live, segment, operations, garbage, (through, view.timestamp)).await;
+                let span = (through, view.timestamp);
+                return self.commit_unloaded(live, epoch, segment, operations, garbage, span).await;
             }
         }
         let expired = self.expired_deletes(view, &inputs, through);
         operations.extend(delete_records(id, live, expired));
         let (shared, seen) = (live.clone(), view.timestamp);
         let publish = move || shared.publish_segment(built, &replaced, through, seen, expired);
-        self.commit(|_| Ok((operations, publish))).await?;
+        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
         self.collect(garbage).await
     }
 
@@ -119,6 +148,7 @@ impl Shard {
     async fn commit_unloaded(
         &self,
         live: &Arc<LiveCollection>,
+        epoch: u64,
         segment: storage::Segment,
         operations: Vec<Operation>,
         garbage: Vec<String>,
@@ -132,7 +162,7 @@ impl Shard {
             let meta = (**shared.meta.load()).clone();
             shared.publish_loaded(meta, Vec::new(), unloaded, seen);
         };
-        self.commit(|_| Ok((operations, publish))).await?;
+        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
         self.collect(garbage).await
     }
 
@@ -163,29 +193,39 @@ impl Shard {
             .collect();
         let mut indexes = (*part.indexes).clone();
         let mut record = segment.clone();
-        let (mut operations, mut memory) = (Vec::new(), Vec::new());
-        for declared in missing {
+        let (mut names, mut memory) = (Vec::new(), Vec::new());
+        for declared in &missing {
             let Some((params, dim, vectors)) = vectors_of(part, declared) else { continue };
+            // A log that takes no writes is found out before the work, not after it.
+            let name = self.object_name("segments");
+            self.intend(&name).await?;
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             let estimate = self.budget.reserve_always(vectors.len() * 2 + part.rows.count * params.connectivity * 16);
             let built = tokio::task::block_in_place(|| index::build(params, dim, vectors, threads))?;
             drop(estimate);
             memory.push(self.budget.reserve_always(built.memory_bytes()));
-            let name = self.object_name("segments");
             let bytes = tokio::task::block_in_place(|| built.to_bytes())?;
-            self.put_object(&name, bytes.into()).await?;
-            operations.push(Shard::adopt(&name));
+            self.objects.put(&name.as_str().into(), bytes.into()).await?;
+            names.push(name.clone());
             let metric = declared.metric.clone();
             record.indexes.push(storage::VectorIndex { field_id: declared.field_id, object: name, metric });
             indexes.insert(declared.field_id, Arc::from(built));
         }
-        if operations.is_empty() {
+        if names.is_empty() {
             return Ok(());
         }
+        let _maintenance = live.maintenance.lock().await;
+        let epoch = self.epoch();
+        let still_there = live.view().sealed.iter().any(|present| present.segment() == Some(segment));
+        let still_wanted = missing.iter().all(|declared| live.meta.load().indexes.contains(declared));
+        if live.is_dropped() || !still_there || !still_wanted {
+            return self.collect(names).await;
+        }
+        let mut operations: Vec<_> = names.iter().map(|name| Shard::adopt(name)).collect();
         operations.push(put_segment(meta.id, &record));
         let indexed = part.with_indexes(indexes, Origin::Sealed(record), memory);
         let shared = live.clone();
-        self.commit(|_| Ok((operations, move || shared.publish_indexed(indexed)))).await.map(drop)
+        self.commit_since(epoch, |_| Ok((operations, move || shared.publish_indexed(indexed)))).await.map(drop)
     }
 
     pub(crate) async fn read_index(
@@ -211,14 +251,47 @@ impl Shard {
     }
 }
 
-/// Runs rounds whenever there is work, until the shard is gone. A failed round is tried again after the next wake-up.
-async fn maintain(shard: Weak<Shard>) {
+/// Time after which a round that failed is tried again, if nothing wakes its task before; doubled each time.
+const RETRY: Duration = Duration::from_secs(10);
+/// So often it is doubled.
+const DOUBLINGS: u32 = 5;
+
+/// Seals and merges whenever there is work, until the shard is gone.
+async fn seal_in_background(shard: Weak<Shard>) {
+    let mut failures = 0;
     while let Some(shard) = shard.upgrade() {
-        let woken = tokio::time::timeout(std::time::Duration::from_secs(1), shard.work.notified()).await;
-        if woken.is_ok()
-            && let Err(error) = shard.maintain_once().await
-        {
+        if woken(&shard.work, failures).await {
+            failures = after(failures, &shard.seal_once().await);
+        }
+    }
+}
+
+/// Builds indexes whenever there is work, until the shard is gone.
+async fn index_in_background(shard: Weak<Shard>) {
+    let mut failures = 0;
+    while let Some(shard) = shard.upgrade() {
+        if woken(&shard.unindexed, failures).await {
+            failures = after(failures, &shard.index_once().await);
+        }
+    }
+}
+
+/// Whether there is something to do. Comes back now and then in any case, so that a shard that is gone is noticed.
+async fn woken(work: &Notify, failures: u32) -> bool {
+    let patience = match failures {
+        0 => Duration::from_secs(1),
+        failures => RETRY * 2u32.pow((failures - 1).min(DOUBLINGS)),
+    };
+    tokio::time::timeout(patience, work.notified()).await.is_ok() || failures > 0
+}
+
+/// Failures in a row after a round.
+fn after(failures: u32, outcome: &Result<()>) -> u32 {
+    match outcome {
+        Ok(()) => 0,
+        Err(error) => {
             tracing::warn!(code = error.code as i32, "background work on the shard failed and will be tried again");
+            failures + 1
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod collection;
 pub mod index;
 pub mod keys;
+mod log;
 pub mod maintenance;
 pub mod part;
 pub mod shard;

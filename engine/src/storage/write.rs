@@ -68,19 +68,29 @@ impl Shard {
     async fn store_batches(&self, rows: &Rows) -> Result<Vec<(Bytes, Option<String>)>> {
         let mut batches = Vec::new();
         for chunk in chunks(rows) {
-            let stored = chunk.as_ref().unwrap_or(rows).to_stored();
-            let size = stored.encoded_len();
-            if size <= INLINE_BATCH_BYTES {
-                let record = storage::Batch { rows: Some(stored), object: String::new() };
-                batches.push((record.encode_to_vec().into(), None));
-                continue;
+            match self.store_batch(chunk.as_ref().unwrap_or(rows)).await {
+                Ok(batch) => batches.push(batch),
+                Err(error) => {
+                    // On a full disk they would keep the room that others wait for.
+                    let stored: Vec<_> = batches.into_iter().filter_map(|(_, object)| object).collect();
+                    self.abandon(&stored).await;
+                    return Err(error);
+                }
             }
-            let name = self.object_name("batches");
-            self.put_object(&name, stored.encode_to_vec().into()).await?;
-            let record = storage::Batch { rows: None, object: name.clone() };
-            batches.push((record.encode_to_vec().into(), Some(name)));
         }
         Ok(batches)
+    }
+
+    async fn store_batch(&self, rows: &Rows) -> Result<(Bytes, Option<String>)> {
+        let stored = rows.to_stored();
+        if stored.encoded_len() <= INLINE_BATCH_BYTES {
+            let record = storage::Batch { rows: Some(stored), object: String::new() };
+            return Ok((record.encode_to_vec().into(), None));
+        }
+        let name = self.object_name("batches");
+        self.put_object(&name, stored.encode_to_vec().into()).await?;
+        let record = storage::Batch { rows: None, object: name.clone() };
+        Ok((record.encode_to_vec().into(), Some(name)))
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Scores follow Milvus: COSINE and IP are similarities (greater is nearer), L2 is the squared distance (smaller is
 //! nearer). Inside the engine every score is turned into a *distance* (smaller is nearer) by negating similarities.
+//!
+//! A crate of its own because it is worth optimising in every build: nothing else runs so often per query.
+#![warn(missing_docs)]
 
 use std::collections::BinaryHeap;
 
@@ -73,14 +76,8 @@ pub fn scan(metric: Metric, query: &[f32], vectors: &[f32], candidates: &FixedBi
 }
 
 /// The `k` of `rows` nearest to `query` by exact distance, nearest first.
-pub fn rank(
-    metric: Metric,
-    query: &[f32],
-    vectors: &[f32],
-    rows: impl Iterator<Item = u32>,
-    k: usize,
-) -> Vec<Neighbor> {
-    pulp::Arch::new().dispatch(Scan { metric, query, vectors, rows, k })
+pub fn rank(metric: Metric, query: &[f32], vectors: &[f32], rows: &[u32], k: usize) -> Vec<Neighbor> {
+    pulp::Arch::new().dispatch(Scan { metric, query, vectors, rows: rows.iter().copied(), k })
 }
 
 struct Scan<'a, I> {

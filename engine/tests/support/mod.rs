@@ -1,0 +1,113 @@
+//! An object store that fails as told.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, Result,
+};
+
+/// What becomes of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// They are done.
+    None,
+    /// They are refused, as on a full disk.
+    Refuse,
+    /// The next one is done, its answer is lost, and the following ones are refused.
+    DoAndRefuse,
+}
+
+/// A store in memory whose writes fail as told. Reads and deletes work, as on a full disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Failing {
+    inner: Arc<InMemory>,
+    fault: Arc<Mutex<Fault>>,
+}
+
+impl Failing {
+    pub(crate) fn new() -> Self {
+        Self { inner: Arc::new(InMemory::new()), fault: Arc::new(Mutex::new(Fault::None)) }
+    }
+
+    pub(crate) fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(self.clone())
+    }
+
+    fn fault(&self) -> Fault {
+        *self.fault.lock().unwrap()
+    }
+}
+
+impl std::fmt::Display for Failing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failing store")
+    }
+}
+
+fn full() -> object_store::Error {
+    let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    object_store::Error::Generic { store: "failing", source: Box::new(source) }
+}
+
+#[async_trait]
+impl ObjectStore for Failing {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        match self.fault() {
+            Fault::None => self.inner.put_opts(location, payload, options).await,
+            Fault::Refuse => Err(full()),
+            Fault::DoAndRefuse => {
+                self.set(Fault::Refuse);
+                self.inner.put_opts(location, payload, options).await?;
+                Err(full())
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        match self.fault() {
+            Fault::None => self.inner.put_multipart_opts(location, options).await,
+            Fault::Refuse | Fault::DoAndRefuse => Err(full()),
+        }
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        match self.fault() {
+            Fault::None => self.inner.copy_opts(from, to, options).await,
+            Fault::Refuse | Fault::DoAndRefuse => Err(full()),
+        }
+    }
+}
