@@ -11,7 +11,9 @@
 
 pub mod arn;
 pub mod encryption;
+pub mod engine_catalog;
 pub mod identity;
+pub mod isolation;
 pub mod key_policy;
 pub mod network;
 pub mod quantity;
@@ -19,9 +21,11 @@ pub mod resources;
 pub mod status;
 pub mod storage;
 pub mod tls;
+pub mod upgrade;
 pub mod vector_cluster;
 pub mod well_known;
 
+pub use engine_catalog::{EngineCatalog, EngineCatalogSpec, EngineRelease, Severity};
 pub use vector_cluster::{DeletionPolicy, VectorCluster, VectorClusterSpec};
 
 /// The generated manifest of one custom resource definition, as the YAML that is committed and shipped.

@@ -31,6 +31,12 @@ pub struct VectorClusterStatus {
     /// When certificates end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<CertificateStatus>,
+    /// What the engine and the operator reach of what the engine must not reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationStatus>,
+    /// Patches: what is on offer, what is under way, what was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
     /// `Ready`, `Reconciling`, `Stalled`, `KeyAccessible`, `CertificatesValid`, `NetworkIsolated`, `UpToDate`.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -85,6 +91,88 @@ pub struct CertificateStatus {
     /// End of the CA that clients trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_ca_not_after: Option<String>,
+}
+
+/// What the engine and the operator reach of what the engine must not reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IsolationStatus {
+    /// When the engine last tried, as of the last change or the last request for a check.
+    pub checked: String,
+    /// One entry for each listener.
+    #[serde(default)]
+    pub probes: Vec<IsolationProbe>,
+}
+
+/// One listener that the engine must not reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IsolationProbe {
+    /// Host and port.
+    pub target: String,
+    /// Whether the engine reached it.
+    pub engine_reached: bool,
+    /// Whether the operator reached it: if nobody does, that the engine doesn't proves nothing.
+    pub control_reached: bool,
+}
+
+/// Patches: what is on offer, what is under way, what was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeStatus {
+    /// Version that would be taken next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<String>,
+    /// When it is taken, if nothing comes between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What is being rolled out right now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_progress: Option<UpgradeInProgress>,
+    /// What was rolled out, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<UpgradeReport>,
+}
+
+/// A rollout that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeInProgress {
+    /// Version before.
+    pub from: String,
+    /// Version that is being started.
+    pub to: String,
+    /// When it began.
+    pub started: String,
+    /// What it waits for.
+    pub waits_for: String,
+}
+
+/// A rollout that is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeReport {
+    /// Version before.
+    pub from: String,
+    /// Version that was started. The same as `from` if only the pod template changed.
+    pub to: String,
+    /// Opening of the window in which it began; none if it began outside of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// When it began.
+    pub started: String,
+    /// Seconds until its verdict.
+    pub duration_seconds: i64,
+    /// `Succeeded`, `RolledBack` or `Superseded`.
+    pub outcome: String,
+    /// Why it was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds in which the operator saw the cluster not serving.
+    pub unavailable_seconds: i64,
+    /// Advisories that the release answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisories: Vec<String>,
 }
 
 /// One condition, in Kubernetes' own shape.

@@ -7,19 +7,37 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.dnsNames == oldSelf.dnsNames")
-        .message("tls.dnsNames can't be changed yet: the name constraints of the cluster's serving CA, which clients already trust, hold these names; create a new VectorCluster")
-        .field_path(".dnsNames"),
-    validation = Rule::new("duration(self.duration) >= duration('1h') && duration(self.duration) <= duration('8760h')")
-        .message("tls.duration must lie between 1h and 8760h")
-        .field_path(".duration")
+    validation = Rule::new("duration(self.duration) >= duration('5m') && duration(self.duration) <= duration('8760h')")
+        .message("tls.duration must lie between 5m and 8760h")
+        .field_path(".duration"),
+    validation = Rule::new("duration(self.caDuration) >= duration('10m') && duration(self.caDuration) <= duration('87600h')")
+        .message("tls.caDuration must lie between 10m and 87600h")
+        .field_path(".caDuration"),
+    validation = Rule::new("duration(self.duration) + duration(self.duration) <= duration(self.caDuration)")
+        .message("tls.caDuration must be at least twice tls.duration")
+        .field_path(".caDuration"),
+    validation = Rule::new("duration(self.caOverlap) >= duration('1m') && duration(self.caOverlap) <= duration('8760h')")
+        .message("tls.caOverlap must lie between 1m and 8760h")
+        .field_path(".caOverlap")
 )]
 pub struct Tls {
-    /// How long a serving certificate is valid, between 1h and 8760h. It is renewed at two thirds of that.
+    /// How long a serving certificate is valid, between 5m and 8760h. It is renewed at two thirds of that.
     #[serde(default = "default_duration")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
     pub duration: String,
-    /// Further names that clients reach the cluster by, for example that of a load balancer.
+    /// How long a CA is valid, between 10m and 87600h and at least twice `duration`; counts for the next one that is
+    /// made. At two thirds of that its rotation begins.
+    #[serde(default = "default_ca_duration")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
+    pub ca_duration: String,
+    /// How long a rotation waits for clients, which keep copies of the CA certificates: before the new serving CA
+    /// signs, and again before the old one is dropped. Between 1m and 8760h; at most a quarter of `caDuration` counts,
+    /// so that the new CA signs before the old one ends.
+    #[serde(default = "default_ca_overlap")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
+    pub ca_overlap: String,
+    /// Further names that clients reach the cluster by, for example that of a load balancer. A name that the serving CA
+    /// may not sign for yet is served once a rotation has brought one that may.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 253), regex(pattern = DNS_NAME)))]
     pub dns_names: Vec<String>,
@@ -30,10 +48,23 @@ pub const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { duration: default_duration(), dns_names: Vec::new() }
+        Self {
+            duration: default_duration(),
+            ca_duration: default_ca_duration(),
+            ca_overlap: default_ca_overlap(),
+            dns_names: Vec::new(),
+        }
     }
 }
 
 fn default_duration() -> String {
     "2160h".to_owned()
+}
+
+fn default_ca_duration() -> String {
+    "43800h".to_owned()
+}
+
+fn default_ca_overlap() -> String {
+    "720h".to_owned()
 }

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    encryption::Encryption, network::Network, resources::Resources, status::VectorClusterStatus, storage::Storage,
-    tls::Tls,
+    encryption::Encryption, isolation::Isolation, network::Network, resources::Resources, status::VectorClusterStatus,
+    storage::Storage, tls::Tls, upgrade::Upgrade,
 };
 
 /// One isolated, encrypted vector-search cluster whose master key stays with its owner.
@@ -62,6 +62,12 @@ pub struct VectorClusterSpec {
     /// What clients see of the cluster's certificates.
     #[serde(default)]
     pub tls: Tls,
+    /// How far the cluster is kept from others, beyond its policies.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// When and how far the engine patches itself.
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// What becomes of the data when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,

@@ -43,6 +43,23 @@ pub const ANNOTATION_APPLIED: &str = "vectorkeep.dev/applied";
 /// Holds a `VectorCluster` until its data plane is released or deleted.
 pub const FINALIZER: &str = "vectorkeep.dev/data-plane";
 
+/// Marks a `VectorCluster` that takes a new release before the others; the value is `"true"`.
+pub const LABEL_CANARY: &str = "vectorkeep.dev/canary";
+
+/// Asks, on a `VectorCluster`, for what is on offer to be taken now, outside the window. The value is a time; each value
+/// counts once.
+pub const ANNOTATION_UPGRADE_NOW: &str = "vectorkeep.dev/upgrade-now";
+
+/// Asks, on a `VectorCluster`, for both CAs to be rotated from a moment on. The value is that moment as RFC 3339 writes
+/// it; each value counts once.
+pub const ANNOTATION_ROTATE_CA: &str = "vectorkeep.dev/rotate-ca";
+
+/// Asks, on a `VectorCluster`, for a fresh proof of its isolation in the status. The value is a time.
+pub const ANNOTATION_VERIFY_ISOLATION: &str = "vectorkeep.dev/verify-isolation";
+
+/// Label and taint of nodes that are for one cluster; the value is the cluster id.
+pub const DEDICATED: &str = "vectorkeep.dev/dedicated";
+
 /// ConfigMap in the operator's namespace that holds the installation id under [`INSTALLATION_ID_KEY`].
 pub const INSTALLATION_CONFIG_MAP: &str = "vectorkeep-installation";
 

@@ -3,16 +3,19 @@
 use std::fs;
 
 use kube::CustomResourceExt;
-use vectorkeep_crds::{VectorCluster, manifest_header};
+use vectorkeep_crds::{EngineCatalog, VectorCluster, manifest_header};
 
 #[test]
 fn the_committed_manifests_are_current() {
-    let yaml = serde_yaml_ng::to_string(&VectorCluster::crd()).expect("serialisable");
-    let expected = format!("{}{yaml}", manifest_header());
-    for path in ["vectorclusters.yaml", "../charts/vectorkeep/files/vectorclusters.yaml"] {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let committed = fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == expected, "{path} is stale: run `make generate`");
+    for crd in [VectorCluster::crd(), EngineCatalog::crd()] {
+        let yaml = serde_yaml_ng::to_string(&crd).expect("serialisable");
+        let expected = format!("{}{yaml}", manifest_header());
+        let file = format!("{}.yaml", crd.spec.names.plural);
+        for path in [file.clone(), format!("../charts/vectorkeep/files/{file}")] {
+            let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+            let committed = fs::read_to_string(&path).unwrap_or_default();
+            assert!(committed == expected, "{path} is stale: run `make generate`");
+        }
     }
 }
 

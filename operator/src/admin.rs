@@ -1,7 +1,7 @@
 //! What an engine says of itself on its admin port (`GET /v1/status`).
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Port of the admin API: mutual TLS, for the operator alone.
 pub const ADMIN_PORT: u16 = 9092;
@@ -24,17 +24,30 @@ pub enum EngineView {
 }
 
 impl EngineView {
+    /// What the engine said, if it was heard.
+    pub fn answer(&self) -> Option<&EngineStatus> {
+        match self {
+            Self::Answered(status) => Some(status),
+            Self::NotAsked | Self::Silent { .. } => None,
+        }
+    }
+
     /// Whether the difference between two views is worth a reconcile. Times move with every poll.
     pub fn differs_from(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Answered(a), Self::Answered(b)) => {
                 let still = |status: &EngineStatus| {
                     let mut status = EngineStatus::clone(status);
+                    status.heard = None;
                     status.key.last_check = None;
                     if status.key.state == KeyState::Accessible {
                         status.key.last_success = None;
                     }
                     status.shards.clear();
+                    status.traffic = None;
+                    if let Some(isolation) = &mut status.isolation {
+                        isolation.at = None;
+                    }
                     status
                 };
                 still(a) != still(b)
@@ -48,6 +61,9 @@ impl EngineView {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineStatus {
+    /// When it was heard.
+    #[serde(skip)]
+    pub heard: Option<Timestamp>,
     /// Version of the engine.
     pub version: String,
     /// Cluster that the engine believes to serve.
@@ -67,7 +83,25 @@ pub struct EngineStatus {
     #[serde(default)]
     pub shards: Vec<EngineShard>,
     /// The certificate that clients are shown right now.
-    pub serving_certificate: Option<ServingCertificate>,
+    pub serving_certificate: Option<ShownCertificate>,
+    /// Fingerprints of the CA certificates that lie beside it.
+    #[serde(default)]
+    pub serving_authorities: Vec<String>,
+    /// The certificate that the operator is shown right now.
+    #[serde(default)]
+    pub internal_certificate: Option<ShownCertificate>,
+    /// Fingerprints of the CA certificates by which the operator's own certificate is judged.
+    #[serde(default)]
+    pub internal_authorities: Vec<String>,
+    /// Whether the engine read and found the row that it keeps for this, once it was unlocked.
+    #[serde(default)]
+    pub self_test: Option<SelfTest>,
+    /// What clients asked of it in the last minutes.
+    #[serde(default)]
+    pub traffic: Option<Traffic>,
+    /// What the engine reached of what it must not reach.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 /// Whether an engine serves. What a later engine may say beside these counts as not serving.
@@ -133,6 +167,49 @@ impl KeyState {
     }
 }
 
+/// The outcome of an engine's self-test.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfTest {
+    /// Whether the row was read and found.
+    pub passed: bool,
+    /// What went wrong, without data.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// What clients asked of an engine in the last minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Requests for data.
+    pub requests: u64,
+    /// Those that failed through no fault of the client.
+    pub failures: u64,
+    /// Median time to serve one, in milliseconds.
+    pub p50_ms: f64,
+    /// Time within which 99 of 100 were served, in milliseconds.
+    pub p99_ms: f64,
+}
+
+/// What an engine reached of what its policies forbid.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Isolation {
+    /// Whether it stays locked while it reaches any.
+    #[serde(default)]
+    pub required: bool,
+    /// Listeners that it reached.
+    #[serde(default)]
+    pub reached: Vec<String>,
+    /// Listeners that it did not reach.
+    #[serde(default)]
+    pub unreached: Vec<String>,
+    /// When it tried.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+}
+
 /// One encryption zone.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct EngineZone {
@@ -160,9 +237,9 @@ pub struct EngineShard {
     pub high_water: u64,
 }
 
-/// The certificate that an engine shows to clients.
+/// A certificate that an engine shows.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct ServingCertificate {
+pub struct ShownCertificate {
     /// SHA-256 of the leaf's DER form, hexadecimal.
     pub sha256: String,
 }

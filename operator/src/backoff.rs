@@ -28,6 +28,11 @@ impl Backoffs {
         jittered(wait)
     }
 
+    /// Whether the last attempt at a resource failed.
+    pub fn is_failing(&self, object: &ObjectRef<VectorCluster>) -> bool {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).contains_key(object)
+    }
+
     /// Forgets the failures of a resource that succeeded or is gone.
     pub fn succeeded(&self, object: &ObjectRef<VectorCluster>) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);

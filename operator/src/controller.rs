@@ -24,13 +24,15 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, time::Instant};
 use vectorkeep_crds::{
-    VectorCluster,
+    EngineCatalog, VectorCluster,
     well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE, FIELD_MANAGER, LABEL_MANAGED_BY},
 };
 
 use crate::{
-    apply::{ApplyError, Next, apply},
+    apply::{ApplyError, Interrupted, Next, apply},
     backoff::{Backoffs, jittered},
+    chain::chain,
+    isolation::ControlProbe,
     metrics::Metrics,
     observe::{ObserveError, observe},
     plan::{Plan, plan},
@@ -82,6 +84,7 @@ struct Context {
     resync: Duration,
     recorder: Recorder,
     poller: Poller,
+    control: ControlProbe,
     secrets: SecretWatch,
     backoffs: Backoffs,
     metrics: Arc<Metrics>,
@@ -102,6 +105,7 @@ pub async fn run(
         recorder: Recorder::new(client.clone(), reporter),
         poller: Poller::new(pace.reach, changed.clone(), Arc::clone(&metrics)),
         secrets: SecretWatch::new(client.clone(), changed),
+        control: ControlProbe::start(&settings.isolation_probes),
         client: client.clone(),
         settings,
         resync: pace.resync,
@@ -123,6 +127,12 @@ pub async fn run(
     controller = owned::<Service>(controller, &client);
     controller = owned::<ConfigMap>(controller, &client);
     controller = owned::<StatefulSet>(controller, &client);
+    // What is on offer concerns every cluster.
+    let known = controller.store();
+    let catalogs: Api<EngineCatalog> = Api::all(client.clone());
+    controller = controller.watches(catalogs, watcher::Config::default(), move |_| {
+        known.state().iter().map(|cluster| ObjectRef::from_obj(&**cluster)).collect::<Vec<_>>()
+    });
     controller
         .reconcile_on(stream(changes))
         .graceful_shutdown_on(shutdown)
@@ -175,13 +185,24 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let view = |identity: &crate::plan::identity::Identity| context.poller.view(&identity.cluster_id);
     let (client, settings) = (&context.client, &context.settings);
-    let Some(observed) = observe(client, settings, namespace, &object.name, view).await? else {
+    let control = context.control.view();
+    let Some(observed) = observe(client, settings, namespace, &object.name, view, control).await? else {
         context.leave(object);
         return Ok(Action::await_change());
     };
     let plan = plan(&observed, settings, now);
     context.follow(object, &plan);
-    let applied = apply(client, settings, &observed, plan, now).await?;
+    let applied = match apply(client, settings, &observed, plan, now).await {
+        Ok(applied) => applied,
+        Err(interrupted) => {
+            let Interrupted { applied, error } = *interrupted;
+            // The first time it may be a right that the API server has not learned of yet.
+            if context.backoffs.is_failing(object) || !applied.happenings().is_empty() {
+                report(client, &context.recorder, &observed.cluster, &applied).await?;
+            }
+            return Err(error.into());
+        }
+    };
     report(client, &context.recorder, &observed.cluster, &applied).await?;
     Ok(context.action(object, applied.next(), now))
 }
@@ -201,7 +222,7 @@ impl Context {
         }
     }
 
-    /// Tells the resource's owner of a failure, since no status is written without success.
+    /// Tells the resource's owner of a failure, also of one that leaves no trace in the status.
     async fn complain(&self, cluster: &VectorCluster, error: &ReconcileError) {
         let mut note = format!("{}; it is tried again", chain(error));
         note.truncate(note.floor_char_boundary(1000));
@@ -250,25 +271,6 @@ fn on_error(cluster: Arc<VectorCluster>, error: &ReconcileError, context: Arc<Co
         _ => tracing::warn!(%object, error = chain(error), wait = ?wait, "reconcile failed"),
     }
     Action::requeue(wait)
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        let api =
-            error.downcast_ref::<kube::Error>().or_else(|| error.downcast_ref::<Box<kube::Error>>().map(|e| &**e));
-        if let Some(kube::Error::Api(status)) = api {
-            // Its own text says everything twice, the second time as a dump.
-            text.push_str(&status.message);
-            break;
-        }
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> {

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
+use jiff::SignedDuration;
 use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -10,7 +11,9 @@ use tokio::{
 };
 use tracing_subscriber::EnvFilter;
 use vectorkeep_operator::{
-    controller::{self, Pace, chain},
+    chain::chain,
+    controller::{self, Pace},
+    isolation,
     lease::LeaderLease,
     metrics::Metrics,
     poller::Reach,
@@ -37,9 +40,15 @@ struct Arguments {
     /// A label KEY=VALUE of the operator's pods; may be given several times.
     #[arg(long = "pod-label", value_parser = parse_label, default_value = "app.kubernetes.io/name=vectorkeep-operator")]
     pod_labels: Vec<(String, String)>,
-    /// Image of the engine, by digest.
-    #[arg(long)]
-    engine_image: String,
+    /// An annotation KEY=VALUE of the engines' pods; may be given several times.
+    #[arg(long = "engine-pod-annotation", value_parser = parse_label)]
+    pod_annotations: Vec<(String, String)>,
+    /// Clusters that may be moving to another release at the same time.
+    #[arg(long, default_value_t = 3)]
+    concurrent_upgrades: usize,
+    /// Seconds that a new release has to pass every gate, before it is taken back.
+    #[arg(long, default_value_t = 300)]
+    upgrade_gate_seconds: u32,
     /// Address range, with a port if it is not 443, where the KMS and the token service are found.
     #[arg(long = "kms-egress-cidr", value_name = "CIDR[:PORT]")]
     kms_egress: Vec<AddressPort>,
@@ -52,6 +61,13 @@ struct Arguments {
     /// Audience of the token that engines present to the cloud's identity service.
     #[arg(long, default_value = "sts.amazonaws.com")]
     token_audience: String,
+    /// A listener HOST:PORT that engines must not reach, and that the operator reaches: proof that the network keeps
+    /// engines apart. May be given several times.
+    #[arg(long = "isolation-probe", value_name = "HOST:PORT")]
+    isolation_probes: Vec<String>,
+    /// Where to listen for engines that must not get here.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    isolation_listen: Option<SocketAddr>,
     /// Where to serve health and metrics.
     #[arg(long, default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
@@ -106,6 +122,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let address = server::serve(arguments.listen, &arguments.namespace, Arc::clone(&metrics)).await?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
 
+    if let Some(address) = arguments.isolation_listen {
+        isolation::listen(address).await?;
+    }
     let client = Client::try_default().await?;
     let lease = LeaderLease::new(client.clone(), &arguments.namespace, arguments.instance.clone());
     let reached = || metrics.start();
@@ -143,7 +162,10 @@ fn settings(arguments: Arguments) -> Settings {
         operator_namespace: arguments.namespace,
         operator_service_account: arguments.service_account,
         operator_pod_labels: arguments.pod_labels,
-        engine_image: arguments.engine_image,
+        isolation_probes: arguments.isolation_probes,
+        pod_annotations: arguments.pod_annotations,
+        concurrent_upgrades: arguments.concurrent_upgrades,
+        gate_deadline: SignedDuration::from_secs(arguments.upgrade_gate_seconds.into()),
         kms_egress: arguments.kms_egress,
         cluster_ranges: arguments.cluster_ranges,
         monitoring_namespaces: arguments.monitoring_namespaces,

@@ -3,7 +3,7 @@
 //! Every object is read by its name, now. Watches only say *when* to look, so a stale cache can't mislead a
 //! reconcile, and secrets need no right to be listed.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -16,15 +16,17 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 use vectorkeep_crds::{
-    VectorCluster,
-    well_known::{FIELD_MANAGER, LABEL_MANAGED_BY},
+    EngineCatalog, VectorCluster,
+    engine_catalog::CATALOG,
+    well_known::{FIELD_MANAGER, LABEL_CANARY, LABEL_MANAGED_BY},
 };
 
 use crate::{
     admin::EngineView,
-    observed::{Children, Custody, Observed, SecretSeen},
+    observed::{Canary, Children, Custody, Observed, SecretSeen},
     plan::{
         certificates::{INTERNAL_TLS, SERVING_TLS, internal_ca_name, operator_client_name, serving_ca_name},
+        conditions::types,
         config_map::CONFIG_MAP,
         connection::{LOCAL_KEY, ROOT_PASSWORD},
         identity::Identity,
@@ -37,6 +39,7 @@ use crate::{
         statefulset::{POD, STATEFUL_SET},
     },
     settings::Settings,
+    upgrade::fleet::FLEET,
 };
 
 /// Why something could not be read.
@@ -59,6 +62,7 @@ pub async fn observe(
     namespace: &str,
     name: &str,
     engine: impl FnOnce(&Identity) -> EngineView,
+    control: BTreeMap<String, bool>,
 ) -> Result<Option<Observed>, ObserveError> {
     let Some(cluster) = get::<VectorCluster>(client, namespace, name).await? else {
         return Ok(None);
@@ -74,16 +78,36 @@ pub async fn observe(
         Some(_) => Some(children(client, &identity.namespace).await?),
         None => None,
     };
+    let catalogs: Api<EngineCatalog> = Api::all(client.clone());
+    let catalog = catalogs.get_opt(CATALOG).await.map_err(|source| failed::<EngineCatalog>(CATALOG, source))?;
     let publisher = publisher_binding_name(&identity.owner_name);
     Ok(Some(Observed {
         publisher_binding: get(client, &identity.owner_namespace, &publisher).await?,
         custody: custody(client, settings, &identity).await?,
         engine: engine(&identity),
+        canaries: canaries(client, settings).await?,
+        control,
+        catalog,
         namespace: data_plane,
         role_binding,
         children,
         cluster,
     }))
+}
+
+/// Clusters that take a new release before the others.
+async fn canaries(client: &Client, settings: &Settings) -> Result<Vec<Canary>, ObserveError> {
+    let clusters: Api<VectorCluster> = Api::all(client.clone());
+    let labelled = ListParams::default().labels(&format!("{LABEL_CANARY}=true"));
+    let found = clusters.list(&labelled).await.map_err(|source| failed::<VectorCluster>("canaries", source))?;
+    let canary = |cluster: VectorCluster| {
+        let cluster_id = Identity::of(&cluster, &settings.installation_id).cluster_id;
+        let policy = &cluster.spec.upgrade;
+        let status = cluster.status.unwrap_or_default();
+        let ready = status.conditions.iter().any(|it| it.type_ == types::READY && it.status == "True");
+        Canary { cluster_id, version: status.version, willing: ready && policy.auto_patch && !policy.paused }
+    };
+    Ok(found.items.into_iter().map(canary).collect())
 }
 
 async fn data_plane_namespace(client: &Client, identity: &Identity) -> Result<Option<Namespace>, ObserveError> {
@@ -122,6 +146,7 @@ async fn custody(client: &Client, settings: &Settings, identity: &Identity) -> R
         serving_ca: secret(client, namespace, &serving_ca_name(id)).await?,
         operator_client: secret(client, namespace, &operator_client_name(id)).await?,
         record: get(client, namespace, &record_name(id)).await?,
+        fleet: get(client, namespace, FLEET).await?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! What one reconcile found. Everything that is decided is decided from these values and a clock.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{
@@ -8,7 +10,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
-use vectorkeep_crds::VectorCluster;
+use vectorkeep_crds::{EngineCatalog, VectorCluster};
 
 use crate::{admin::EngineView, sensitive::Sensitive};
 
@@ -29,6 +31,23 @@ pub struct Observed {
     pub custody: Custody,
     /// What the engine last said of itself.
     pub engine: EngineView,
+    /// The engine releases on offer.
+    pub catalog: Option<EngineCatalog>,
+    /// Clusters that take a new release first.
+    pub canaries: Vec<Canary>,
+    /// Which of the listeners that no engine may reach the operator reaches.
+    pub control: BTreeMap<String, bool>,
+}
+
+/// A cluster that takes a new release before the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Canary {
+    /// Its cluster id.
+    pub cluster_id: String,
+    /// Version that its engine reports.
+    pub version: Option<String>,
+    /// Whether it serves, and takes patches by itself.
+    pub willing: bool,
 }
 
 /// The objects of one cluster in its data-plane namespace.
@@ -75,6 +94,8 @@ pub struct Custody {
     pub operator_client: Option<SecretSeen>,
     /// The durable record: what was last rolled out.
     pub record: Option<ConfigMap>,
+    /// What all clusters of the installation agree on.
+    pub fleet: Option<ConfigMap>,
 }
 
 /// A secret as it was read, its values kept from view.

@@ -13,6 +13,7 @@ use std::{
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -201,8 +202,9 @@ async fn poll(shared: Arc<Shared>, cluster_id: String, host: String, config: Arc
         };
         shared.metrics.polled(answer.is_ok());
         match answer {
-            Ok(status) => {
+            Ok(mut status) => {
                 missed = 0;
+                status.heard = Some(Timestamp::now());
                 shared.hear(&cluster_id, EngineView::Answered(Box::new(status)));
             }
             Err(error) => {

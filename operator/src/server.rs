@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     certificates::{
-        AuthorityRequest, LeafRequest, Usage,
+        AUTHORITY_LIFETIME, AuthorityRequest, LeafRequest, Usage,
         issue::{self, IssueError},
     },
     metrics::Metrics,
@@ -56,7 +56,12 @@ pub async fn serve(
     let now = Timestamp::now();
     let name = format!("vectorkeep-operator-metrics.{operator_namespace}.svc");
     let authority = issue::authority(
-        &AuthorityRequest { common_name: "vectorkeep operator".to_owned(), permitted_dns: vec![name.clone()] },
+        &AuthorityRequest {
+            common_name: "vectorkeep operator".to_owned(),
+            own_dns: vec![name.clone()],
+            further_dns: Vec::new(),
+            lifetime: AUTHORITY_LIFETIME,
+        },
         now,
     )?;
     let leaf = issue::leaf(

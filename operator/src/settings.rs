@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use jiff::SignedDuration;
+
 /// What an installation of the operator is told at its start. Nothing of it changes while it runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -13,8 +15,14 @@ pub struct Settings {
     pub operator_service_account: String,
     /// Labels of the operator's own pods, the only ones that reach an engine's admin port.
     pub operator_pod_labels: Vec<(String, String)>,
-    /// Image of the engine, by digest.
-    pub engine_image: String,
+    /// Listeners, as host and port, that no engine may reach and the operator does.
+    pub isolation_probes: Vec<String>,
+    /// Annotations of the engines' pods.
+    pub pod_annotations: Vec<(String, String)>,
+    /// So many clusters may be moving to another release at the same time.
+    pub concurrent_upgrades: usize,
+    /// So long a rollout has to become good, before it is taken back.
+    pub gate_deadline: SignedDuration,
     /// Addresses of the KMS and the token service that every cluster may reach.
     pub kms_egress: Vec<AddressPort>,
     /// Ranges of this Kubernetes cluster's pods, services and nodes. A resource can't open egress to them.

@@ -32,10 +32,12 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
-/// A client that shows `material` and trusts the CA that signed it, and no other.
+/// A client that shows `material` and trusts the CAs that lie beside it, and no other.
 pub fn client(material: &TlsMaterial) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(certificate(&material.authority)?).map_err(TlsError::Use)?;
+    for authority in CertificateDer::pem_slice_iter(material.authority.as_bytes()) {
+        roots.add(authority.map_err(TlsError::Pem)?).map_err(TlsError::Use)?;
+    }
     ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Use)?

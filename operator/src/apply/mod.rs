@@ -2,7 +2,7 @@
 //!
 //! Order of a running cluster: the mark on the resource, namespace, rights, bounds, policies (so that nothing ever
 //! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
-//! services, the record of what is rolled out, its configuration, the workload; orphans last.
+//! services, the fleet, the record of what is rolled out, its configuration, the workload; orphans last.
 
 mod secrets;
 mod write;
@@ -10,22 +10,24 @@ mod write;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt};
 use vectorkeep_crds::status::VectorClusterStatus;
 
 use crate::{
     certificates::issue::IssueError,
+    chain::chain,
     observed::Observed,
     plan::{
-        Desired, Foundation, Plan, Refused,
+        Desired, FleetChange, Foundation, Plan, Refused,
         change::Change,
         refusal::Refusal,
+        status::interrupted,
         teardown::{DeletedKind, Deletion, TearDown},
     },
     settings::Settings,
 };
 use secrets::Secrets;
-use write::Writer;
+use write::{Created, Writer};
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,20 @@ pub enum ApplyError {
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,
+}
+
+impl ApplyError {
+    /// Whether the API server understood what was asked and said no: repeating it helps only after somebody changed
+    /// something, an admission policy for example.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Write { source, .. } => match &**source {
+                kube::Error::Api(status) => matches!(status.code, 400 | 403 | 422),
+                _ => false,
+            },
+            Self::Changed { .. } | Self::Issue(_) | Self::Random => false,
+        }
+    }
 }
 
 /// What was done, and what is to be reported. Only this module makes one, so nothing is reported that was not
@@ -114,6 +130,15 @@ impl Applied {
 /// The API server takes a moment to learn of a new binding.
 const BINDING_TAKES_EFFECT: Duration = Duration::from_millis(300);
 
+/// A plan that was not carried out to its end, and what is to be reported all the same.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// What was done until then. It has a status if the failure is one that a person must know of.
+    pub applied: Applied,
+    /// Why it went no further.
+    pub error: ApplyError,
+}
+
 /// Carries out a plan.
 pub async fn apply(
     client: &Client,
@@ -121,27 +146,49 @@ pub async fn apply(
     observed: &Observed,
     plan: Plan,
     now: Timestamp,
-) -> Result<Applied, ApplyError> {
+) -> Result<Applied, Box<Interrupted>> {
     let mut writer = Writer::new(client.clone());
-    let (status, refusal, next) = match plan {
+    let planned = plan.status().cloned();
+    let result = carry_out(&mut writer, settings, observed, plan, now).await;
+    let happenings = writer.into_happenings();
+    match result {
+        Ok((status, refusal, next)) => Ok(Applied { status, refusal, happenings, next }),
+        Err(error) => {
+            let told = planned.filter(|_| error.is_refusal());
+            let status = told.map(|status| interrupted(status, observed, &chain(&error), now));
+            let applied = Applied { status, refusal: None, happenings, next: Next::Usual(None) };
+            Err(Box::new(Interrupted { applied, error }))
+        }
+    }
+}
+
+type Outcome = (Option<VectorClusterStatus>, Option<Refusal>, Next);
+
+async fn carry_out(
+    writer: &mut Writer,
+    settings: &Settings,
+    observed: &Observed,
+    plan: Plan,
+    now: Timestamp,
+) -> Result<Outcome, ApplyError> {
+    Ok(match plan {
         Plan::Refuse(Refused { refusal, status }) => (Some(status), Some(refusal), Next::Usual(None)),
         Plan::Wait(status) => (Some(status), None, Next::Soon(Duration::from_secs(5))),
         Plan::LetGo => (None, None, Next::Never),
         Plan::Claim(foundation) => {
-            let status = lay(&mut writer, observed, *foundation).await?;
+            let status = lay(writer, observed, *foundation).await?;
             (Some(status), None, Next::Soon(BINDING_TAKES_EFFECT))
         }
         Plan::Converge(desired) => {
             let next = match desired.connection {
-                Some(_) => Next::Usual(desired.certificates.next_renewal()),
+                Some(_) => Next::Usual(desired.next_look),
                 None => Next::Soon(BINDING_TAKES_EFFECT),
             };
-            let status = converge(&mut writer, settings, observed, *desired, now).await?;
+            let status = converge(writer, settings, observed, *desired, now).await?;
             (Some(status), None, next)
         }
-        Plan::TearDown(step) => tear_down(&mut writer, settings, observed, *step).await?,
-    };
-    Ok(Applied { status, refusal, happenings: writer.into_happenings(), next })
+        Plan::TearDown(step) => tear_down(writer, settings, observed, *step).await?,
+    })
 }
 
 async fn lay(
@@ -183,10 +230,13 @@ async fn converge(
         peers,
         service,
         connection,
+        fleet,
         record,
+        news,
         config,
         stateful_set,
         orphans,
+        next_look: _,
         status,
     } = desired;
     let data_plane = identity.namespace.clone();
@@ -214,12 +264,17 @@ async fn converge(
     writer.namespaced(&data_plane, volume).await?;
     writer.namespaced(&data_plane, peers).await?;
     writer.namespaced(&data_plane, service).await?;
-    writer.namespaced(&settings.operator_namespace, record).await?;
-    writer.namespaced(&data_plane, config).await?;
+    write_fleet(writer, settings, fleet).await?;
+    let children = observed.children.as_ref();
+    writer.onto(&settings.operator_namespace, record, observed.custody.record.as_ref()).await?;
+    for (reason, note) in news {
+        writer.note(reason, note);
+    }
+    writer.onto(&data_plane, config, children.and_then(|children| children.config.as_ref())).await?;
     if let Change::Apply(_) = &stateful_set {
         writer.note("RollingOut", "the engine's workload is written");
     }
-    writer.namespaced(&data_plane, stateful_set).await?;
+    writer.onto(&data_plane, stateful_set, children.and_then(|children| children.stateful_set.as_ref())).await?;
     for orphan in orphans {
         delete(writer, settings, &data_plane, orphan).await?;
     }
@@ -231,8 +286,9 @@ async fn tear_down(
     settings: &Settings,
     observed: &Observed,
     step: TearDown,
-) -> Result<(Option<VectorClusterStatus>, Option<Refusal>, Next), ApplyError> {
-    let TearDown { identity, role_binding, deletions, released, finished, status } = step;
+) -> Result<Outcome, ApplyError> {
+    let TearDown { identity, role_binding, deletions, released, finished, fleet, status } = step;
+    write_fleet(writer, settings, fleet).await?;
     writer.namespaced(&identity.namespace, role_binding).await?;
     for deletion in deletions {
         delete(writer, settings, &identity.namespace, deletion).await?;
@@ -245,6 +301,19 @@ async fn tear_down(
     Ok((Some(status), None, Next::Soon(Duration::from_secs(2))))
 }
 
+/// Only in the version that was read: of two clusters that want the last place, one gets it.
+async fn write_fleet(writer: &mut Writer, settings: &Settings, change: FleetChange) -> Result<(), ApplyError> {
+    let FleetChange::Write { object, replaces } = change else { return Ok(()) };
+    let namespace = &settings.operator_namespace;
+    match replaces {
+        Some(version) => writer.replace(namespace, *object, &version).await,
+        None => match writer.create(namespace, &*object).await? {
+            Created::Yes => Ok(()),
+            Created::AlreadyThere => Err(ApplyError::Changed { kind: "ConfigMap".to_owned(), name: object.name_any() }),
+        },
+    }
+}
+
 async fn delete(
     writer: &mut Writer,
     settings: &Settings,
@@ -253,7 +322,7 @@ async fn delete(
 ) -> Result<(), ApplyError> {
     use k8s_openapi::api::{
         apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Namespace, Secret, Service},
+        core::v1::{ConfigMap, Namespace, Pod, Secret, Service},
         networking::v1::NetworkPolicy,
     };
     let Deletion { kind, name, uid } = deletion;
@@ -262,6 +331,7 @@ async fn delete(
         DeletedKind::StatefulSet => writer.delete::<StatefulSet>(data_plane, &name, &uid).await,
         DeletedKind::Service => writer.delete::<Service>(data_plane, &name, &uid).await,
         DeletedKind::NetworkPolicy => writer.delete::<NetworkPolicy>(data_plane, &name, &uid).await,
+        DeletedKind::Pod => writer.delete::<Pod>(data_plane, &name, &uid).await,
         DeletedKind::CustodySecret => writer.delete::<Secret>(custody, &name, &uid).await,
         DeletedKind::CustodyConfigMap => writer.delete::<ConfigMap>(custody, &name, &uid).await,
         DeletedKind::Namespace => writer.delete_cluster_wide::<Namespace>(&name, &uid).await,

@@ -1,7 +1,7 @@
 //! Certificates and drawn values: made here, since they need chance, and never overwritten by accident.
 //!
-//! A missing secret is *created*, so that two operators that believe to lead can't both win; a worthless one is
-//! *replaced* in the very version that was found worthless.
+//! A missing secret is *created*, so that two operators that believe to lead can't both win; one that is not as it
+//! should be is *replaced* in the very version that was judged.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::{
     observed::Observed,
     plan::{
         certificates::{
-            AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, SERVING_TLS, internal_ca_name,
+            Authority, AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, SERVING_TLS, internal_ca_name,
             operator_client_name, serving_ca_name,
         },
         connection::{
@@ -44,9 +44,11 @@ pub(super) struct Secrets<'a> {
 }
 
 impl Secrets<'_> {
-    /// Brings every certificate up to date. Answers the serving CA's certificate.
+    /// Brings every certificate up to date, CAs first. Answers what clients are to trust.
     pub(super) async fn certificates(&mut self, certificates: Certificates) -> Result<String, ApplyError> {
-        let Certificates { internal_ca, serving_ca, serving, internal, operator_client } = certificates;
+        // The last two are for the status and for the next reconcile.
+        let Certificates { internal_ca, serving_ca, serving, internal, operator_client, rotations: _, next: _ } =
+            certificates;
         let id = self.identity.cluster_id.clone();
         let custody = self.settings.operator_namespace.clone();
         let data_plane = self.identity.namespace.clone();
@@ -55,7 +57,7 @@ impl Secrets<'_> {
         self.leaf(&data_plane, SERVING_TLS, serving, &serving_ca).await?;
         self.leaf(&data_plane, INTERNAL_TLS, internal, &internal_ca).await?;
         self.leaf(&custody, &operator_client_name(&id), operator_client, &internal_ca).await?;
-        Ok(serving_ca.certificate)
+        Ok(serving_ca.authority)
     }
 
     /// Draws the master key of a development cluster, once.
@@ -85,7 +87,7 @@ impl Secrets<'_> {
         Ok(password)
     }
 
-    /// Gives the customer address, CA and initial password.
+    /// Gives the customer address, CA certificates and initial password.
     pub(super) async fn publish(
         &mut self,
         authority: &str,
@@ -102,22 +104,36 @@ impl Secrets<'_> {
                 let name = connection_secret_name(&self.identity.owner_name);
                 let patch = json!({"data": published(self.identity, authority)});
                 self.writer.merge::<Secret>(&namespace, &name, &patch).await?;
+                self.writer.note("ConnectionRefreshed", format!("the CA certificates in {name} were replaced"));
             }
             Created::AlreadyThere => {}
         }
         Ok(())
     }
 
+    /// Brings a CA up to date. Answers what signs, with what is to be trusted beside what it signs.
     async fn authority(&mut self, name: &str, change: AuthorityChange) -> Result<TlsMaterial, ApplyError> {
-        let (request, replaces) = match change {
-            AuthorityChange::Keep { material, .. } => return Ok(material),
-            AuthorityChange::Make { request, replaces } => (request, replaces),
+        let (signer, authority, replaces, event, note) = match change {
+            AuthorityChange::Keep(authority) => return Ok(authority.signer()),
+            AuthorityChange::Make { request, replaces, honoured, reason } => {
+                let authority = Authority::new(issue::authority(&request, self.now)?, honoured);
+                let note = format!("the CA {:?} was made: {reason}", request.common_name);
+                (authority.signer(), authority, replaces, "AuthorityIssued", note)
+            }
+            AuthorityChange::Distribute { authority, request, replaces, honoured, reason } => {
+                let next = issue::authority(&request, self.now)?;
+                let note = format!("a new CA {:?} was made beside the old one: {reason}", request.common_name);
+                // The new one is made known once it is stored, by the next reconcile.
+                (authority.signer(), authority.joined_by(next, honoured), Some(replaces), "AuthorityRotating", note)
+            }
+            AuthorityChange::Advance { authority, replaces, event, note } => {
+                (authority.signer(), authority, Some(replaces), event, note)
+            }
         };
-        let material = issue::authority(&request, self.now)?;
         let namespace = self.settings.operator_namespace.clone();
-        self.store(&namespace, name, &material, replaces).await?;
-        self.writer.note("AuthorityIssued", format!("the CA {:?} was made", request.common_name));
-        Ok(material)
+        self.store(&namespace, name, authority.entries(), replaces).await?;
+        self.writer.note(event, note);
+        Ok(signer)
     }
 
     async fn leaf(
@@ -127,13 +143,25 @@ impl Secrets<'_> {
         change: LeafChange,
         authority: &TlsMaterial,
     ) -> Result<(), ApplyError> {
-        let (request, replaces, reason) = match change {
+        let (material, replaces, event, note) = match change {
             LeafChange::Keep { .. } => return Ok(()),
-            LeafChange::Make { request, replaces, reason } => (request, replaces, reason),
+            LeafChange::Rebundle { material, validity: _, replaces } => {
+                let note = format!("the CA certificates in {name} were replaced");
+                (material, Some(replaces), "TrustReplaced", note)
+            }
+            LeafChange::Make { request, replaces, reason } => {
+                let note = format!("the certificate in {name} was made: {reason}");
+                (issue::leaf(&request, authority, self.now)?, replaces, "CertificateIssued", note)
+            }
         };
-        let material = issue::leaf(&request, authority, self.now)?;
-        self.store(namespace, name, &material, replaces).await?;
-        self.writer.note("CertificateIssued", format!("the certificate in {name} was made: {reason}"));
+        let entries = [
+            ("tls.crt", material.certificate.as_bytes()),
+            ("tls.key", material.key.reveal()),
+            ("ca.crt", material.authority.as_bytes()),
+        ];
+        let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec())));
+        self.store(namespace, name, entries.collect(), replaces).await?;
+        self.writer.note(event, note);
         Ok(())
     }
 
@@ -141,18 +169,13 @@ impl Secrets<'_> {
         &mut self,
         namespace: &str,
         name: &str,
-        material: &TlsMaterial,
+        entries: BTreeMap<String, ByteString>,
         replaces: Option<String>,
     ) -> Result<(), ApplyError> {
-        let entries = [
-            ("tls.crt", material.certificate.as_bytes()),
-            ("tls.key", material.key.reveal()),
-            ("ca.crt", material.authority.as_bytes()),
-        ];
         let secret = Secret {
             metadata: self.identity.meta_in(Some(namespace), name),
             type_: Some("kubernetes.io/tls".to_owned()),
-            data: Some(entries.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()),
+            data: Some(entries),
             ..Secret::default()
         };
         match replaces {

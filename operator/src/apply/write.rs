@@ -91,6 +91,32 @@ impl Writer {
         self.apply(api, change).await
     }
 
+    /// As [`Self::namespaced`], but only onto the very version that was read, or nothing: what another leader wrote since
+    /// must not be written over.
+    pub(super) async fn onto<T>(
+        &mut self,
+        namespace: &str,
+        change: Change<T>,
+        seen: Option<&T>,
+    ) -> Result<(), ApplyError>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let Change::Apply(mut object) = change else { return Ok(()) };
+        match seen.and_then(|seen| seen.meta().resource_version.clone()) {
+            Some(version) => {
+                object.meta_mut().resource_version = Some(version);
+                self.namespaced(namespace, Change::Apply(object)).await
+            }
+            None => match self.create(namespace, &*object).await? {
+                Created::Yes => Ok(()),
+                Created::AlreadyThere => {
+                    Err(ApplyError::Changed { kind: T::kind(&()).into_owned(), name: object.name_any() })
+                }
+            },
+        }
+    }
+
     async fn apply<T>(&mut self, api: Api<T>, change: Change<T>) -> Result<(), ApplyError>
     where
         T: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,

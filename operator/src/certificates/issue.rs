@@ -8,7 +8,7 @@ use rcgen::{
 use x509_parser::time::ASN1Time;
 
 use super::{
-    AUTHORITY_LIFETIME, AuthorityRequest, LeafRequest, TlsMaterial, Usage,
+    AuthorityRequest, LeafRequest, TlsMaterial, Usage,
     verify::{self, Fault},
 };
 use crate::sensitive::Sensitive;
@@ -42,15 +42,23 @@ pub enum IssueError {
 /// Clocks of engine, operator and clients may differ by this much.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// Makes a CA with a new key.
+/// Makes a CA with a new key. Its name is like no other's, so that a client that looks for an issuer by its name finds
+/// the right one of two.
 pub fn authority(request: &AuthorityRequest, now: Timestamp) -> Result<TlsMaterial, IssueError> {
     let make = |source| IssueError::Make { subject: request.common_name.clone(), source };
     let key = KeyPair::generate().map_err(make)?;
-    let mut params = params(&request.common_name, now, now + AUTHORITY_LIFETIME)?;
+    let name = format!("{} {}", request.common_name, now.strftime("%Y-%m-%d %H:%M:%S"));
+    let mut params = params(&name, now, now + request.lifetime)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: request.permitted_dns.iter().cloned().map(GeneralSubtree::DnsName).collect(),
+        permitted_subtrees: request
+            .own_dns
+            .iter()
+            .chain(&request.further_dns)
+            .cloned()
+            .map(GeneralSubtree::DnsName)
+            .collect(),
         // No certificate of ours names an address.
         excluded_subtrees: vec![
             GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([0; 4], 0)),
@@ -65,7 +73,7 @@ pub fn authority(request: &AuthorityRequest, now: Timestamp) -> Result<TlsMateri
     })
 }
 
-/// Makes a new key and has its certificate signed by `authority`.
+/// Makes a new key and has its certificate signed by `authority`, which also says what is to be trusted beside it.
 pub fn leaf(request: &LeafRequest, authority: &TlsMaterial, now: Timestamp) -> Result<TlsMaterial, IssueError> {
     let make = |source| IssueError::Make { subject: request.common_name.clone(), source };
     let end_of_authority = verify::validity(&authority.certificate)
@@ -97,7 +105,7 @@ pub fn leaf(request: &LeafRequest, authority: &TlsMaterial, now: Timestamp) -> R
     Ok(TlsMaterial {
         certificate: params.signed_by(&key, &issuer).map_err(make)?.pem(),
         key: Sensitive::new(key.serialize_pem().into_bytes()),
-        authority: authority.certificate.clone(),
+        authority: authority.authority.clone(),
     })
 }
 

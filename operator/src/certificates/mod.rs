@@ -11,24 +11,28 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::sensitive::Sensitive;
 
-/// A certificate with its private key and the certificate of the CA that signed it, all as PEM.
+/// A certificate with its private key and the CA certificates that are to be trusted beside it, all as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsMaterial {
     /// The certificate.
     pub certificate: String,
     /// Its private key, PKCS#8.
     pub key: Sensitive,
-    /// The CA's certificate; a CA's own.
+    /// Certificates of the CAs that are to be trusted: the one that signed it, during a rotation another one as well.
     pub authority: String,
 }
 
 /// A CA to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityRequest {
-    /// Name that people see.
+    /// Name that people see. The time is added, so that no two CAs of a cluster have the same.
     pub common_name: String,
-    /// DNS names, with everything below each, that the CA may sign for.
-    pub permitted_dns: Vec<String>,
+    /// DNS names, with everything below each, that the CA is there for: one that may not sign for them is foreign.
+    pub own_dns: Vec<String>,
+    /// Further DNS names, with everything below each, that it may sign for.
+    pub further_dns: Vec<String>,
+    /// How long it is valid.
+    pub lifetime: SignedDuration,
 }
 
 /// A certificate to be signed by a CA.
@@ -64,10 +68,19 @@ pub struct Validity {
     pub not_after: Timestamp,
 }
 
-/// Life of a CA. Its replacement is a phased affair; ten years keep that off the daily path.
+/// What a CA may sign for, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mandate {
+    /// When it begins and ends.
+    pub validity: Validity,
+    /// DNS names, with everything below each.
+    pub permitted_dns: Vec<String>,
+}
+
+/// Longest life of a CA that only engine and operator see.
 pub const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
-/// Life of the certificates that only engine and operator see.
+/// Longest life of the certificates that only engine and operator see.
 pub const INTERNAL_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 impl Validity {
@@ -84,6 +97,15 @@ impl Validity {
     }
 }
 
+impl Mandate {
+    /// Whether the CA may sign for a DNS name.
+    pub fn covers(&self, name: &str) -> bool {
+        self.permitted_dns.iter().any(|permitted| {
+            name.strip_suffix(permitted.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +116,20 @@ mod tests {
         let validity = Validity { not_before: start, not_after: start + SignedDuration::from_hours(90) };
         assert!(!validity.due(start + SignedDuration::from_hours(59)));
         assert!(validity.due(start + SignedDuration::from_hours(60)));
+    }
+
+    #[test]
+    fn a_ca_may_sign_for_its_names_and_for_what_is_below_them() {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let mandate = Mandate {
+            validity: Validity { not_before: start, not_after: start },
+            permitted_dns: vec!["vk-vc1.svc".into(), "acme.example".into()],
+        };
+        for name in ["vk-vc1.svc", "engine.vk-vc1.svc", "a.b.acme.example"] {
+            assert!(mandate.covers(name), "{name}");
+        }
+        for name in ["vk-vc2.svc", "notacme.example", "example", ""] {
+            assert!(!mandate.covers(name), "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, pem::Pem, prelude::parse_x509_pem};
 
-use super::{AuthorityRequest, LeafRequest, TlsMaterial, Validity, issue};
+use super::{AuthorityRequest, LeafRequest, Mandate, TlsMaterial, Validity, issue};
 
 /// What is wrong with a certificate. Each is a reason to make a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +20,6 @@ pub enum Fault {
     /// Signed by someone else than the CA at hand.
     #[error("it is not signed by the cluster's CA")]
     Chain,
-    /// The CA certificate that lies beside it is not the CA's.
-    #[error("the CA certificate beside it is not the cluster's")]
-    Bundle,
     /// Names are missing or too many.
     #[error("it is made for {found:?}, wanted is {wanted:?}")]
     Names {
@@ -39,23 +36,13 @@ pub enum Fault {
     Time(Validity),
 }
 
-/// Checks a certificate against what was asked for and the CA that must have signed it.
+/// Checks a certificate against what was asked for and the CA that must have signed it. What lies beside it to be
+/// trusted is not looked at.
 pub fn leaf(material: &TlsMaterial, wanted: &LeafRequest, authority: &str, now: Timestamp) -> Result<Validity, Fault> {
     let pem = parse_pem(&material.certificate)?;
     let certificate = parse(&pem)?;
     check_key(&certificate, material)?;
-
-    let authority_pem = parse_pem(authority)?;
-    let authority = parse(&authority_pem)?;
-    if certificate.issuer().as_raw() != authority.subject().as_raw()
-        || certificate.verify_signature(Some(authority.public_key())).is_err()
-    {
-        return Err(Fault::Chain);
-    }
-    if parse_pem(&material.authority)?.contents != authority_pem.contents {
-        return Err(Fault::Bundle);
-    }
-
+    check_chain(&certificate, authority)?;
     let found = names(&certificate);
     let names: BTreeSet<String> = wanted.dns_names.iter().chain(&wanted.uris).cloned().collect();
     if found != names {
@@ -64,35 +51,34 @@ pub fn leaf(material: &TlsMaterial, wanted: &LeafRequest, authority: &str, now: 
     check_time(&certificate, now)
 }
 
-/// Checks a CA against what was asked for.
-pub fn authority(material: &TlsMaterial, wanted: &AuthorityRequest, now: Timestamp) -> Result<Validity, Fault> {
+/// Checks a CA against what was asked for. It may be permitted other further names than are wanted now.
+pub fn authority(material: &TlsMaterial, wanted: &AuthorityRequest, now: Timestamp) -> Result<Mandate, Fault> {
     let pem = parse_pem(&material.certificate)?;
     let certificate = parse(&pem)?;
     check_key(&certificate, material)?;
     if certificate.verify_signature(None).is_err() {
         return Err(Fault::Chain);
     }
-    let constraints = certificate
-        .name_constraints()
-        .ok()
-        .flatten()
-        .filter(|constraints| constraints.critical)
-        .ok_or(Fault::Constraints)?;
-    let permitted: BTreeSet<&str> = constraints
-        .value
-        .permitted_subtrees
-        .iter()
-        .flatten()
-        .filter_map(|subtree| match &subtree.base {
-            GeneralName::DNSName(name) => Some(*name),
-            _ => None,
-        })
-        .collect();
-    let wanted: BTreeSet<&str> = wanted.permitted_dns.iter().map(String::as_str).collect();
-    if !certificate.is_ca() || permitted != wanted {
+    let mandate = mandate_of(&certificate)?;
+    if !wanted.own_dns.iter().all(|name| mandate.covers(name)) {
         return Err(Fault::Constraints);
     }
-    check_time(&certificate, now)
+    check_time(&certificate, now)?;
+    Ok(mandate)
+}
+
+/// What a CA may sign for, and until when.
+pub fn mandate(certificate: &str) -> Result<Mandate, Fault> {
+    let pem = parse_pem(certificate)?;
+    mandate_of(&parse(&pem)?)
+}
+
+/// Whether a certificate is signed by a CA.
+pub fn is_signed_by(certificate: &str, authority: &str) -> bool {
+    let Ok(pem) = parse_pem(certificate) else {
+        return false;
+    };
+    parse(&pem).is_ok_and(|certificate| check_chain(&certificate, authority).is_ok())
 }
 
 /// When a certificate begins and ends.
@@ -124,6 +110,40 @@ fn check_key(certificate: &X509Certificate<'_>, material: &TlsMaterial) -> Resul
         return Err(Fault::Key);
     }
     Ok(())
+}
+
+fn check_chain(certificate: &X509Certificate<'_>, authority: &str) -> Result<(), Fault> {
+    let pem = parse_pem(authority)?;
+    let authority = parse(&pem)?;
+    if certificate.issuer().as_raw() != authority.subject().as_raw()
+        || certificate.verify_signature(Some(authority.public_key())).is_err()
+    {
+        return Err(Fault::Chain);
+    }
+    Ok(())
+}
+
+fn mandate_of(certificate: &X509Certificate<'_>) -> Result<Mandate, Fault> {
+    let constraints = certificate
+        .name_constraints()
+        .ok()
+        .flatten()
+        .filter(|constraints| constraints.critical)
+        .ok_or(Fault::Constraints)?;
+    if !certificate.is_ca() {
+        return Err(Fault::Constraints);
+    }
+    let permitted_dns = constraints
+        .value
+        .permitted_subtrees
+        .iter()
+        .flatten()
+        .filter_map(|subtree| match &subtree.base {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect();
+    Ok(Mandate { validity: validity_of(certificate)?, permitted_dns })
 }
 
 fn names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
@@ -176,7 +196,9 @@ mod tests {
     fn ca_request() -> AuthorityRequest {
         AuthorityRequest {
             common_name: "vc1 serving CA".into(),
-            permitted_dns: vec!["vk-vc1.svc".into(), "vector.acme.example".into()],
+            own_dns: vec!["vk-vc1.svc".into()],
+            further_dns: vec!["vector.acme.example".into()],
+            lifetime: SignedDuration::from_hours(24 * 365),
         }
     }
 
@@ -233,11 +255,29 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_with_other_constraints_is_refused() {
+    fn a_ca_of_another_cluster_is_refused_and_one_for_other_further_names_says_so() {
         let (ca, _, _) = made();
         let mut wanted = ca_request();
-        wanted.permitted_dns.pop();
+        wanted.further_dns = vec!["other.acme.example".into()];
+        let mandate = authority(&ca, &wanted, now()).expect("a good CA");
+        assert!(mandate.covers("vector.acme.example") && !mandate.covers("other.acme.example"));
+        wanted.own_dns = vec!["vk-vc2.svc".into()];
         assert_eq!(authority(&ca, &wanted, now()), Err(Fault::Constraints));
+    }
+
+    #[test]
+    fn two_cas_of_a_cluster_have_names_of_their_own() {
+        let first = issue::authority(&ca_request(), now()).expect("a CA");
+        let later = now() + SignedDuration::from_hours(1);
+        let second = issue::authority(&ca_request(), later).expect("a CA");
+        let subject = |pem: &str| {
+            let pem = parse_pem(pem).expect("PEM");
+            parse(&pem).expect("DER").subject().to_string()
+        };
+        assert_ne!(subject(&first.certificate), subject(&second.certificate));
+        let leaf = issue::leaf(&leaf_request(&["engine.vk-vc1.svc"]), &second, later).expect("a leaf");
+        assert!(is_signed_by(&leaf.certificate, &second.certificate));
+        assert!(!is_signed_by(&leaf.certificate, &first.certificate));
     }
 
     #[test]

@@ -49,6 +49,11 @@ pub(super) fn fingerprint(value: &impl Serialize) -> String {
     hex::encode(&Sha256::digest(json(value).to_string())[..8])
 }
 
+/// Whether `live` says everything that `desired` says, whatever it says beside.
+pub(super) fn contains<T: Serialize>(live: &T, desired: &T) -> bool {
+    holds(&json(live), &json(desired))
+}
+
 /// Whether `live` holds everything that `desired` says.
 fn holds(live: &Value, desired: &Value) -> bool {
     match (live, desired) {

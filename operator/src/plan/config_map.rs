@@ -9,10 +9,14 @@ use vectorkeep_crds::{
     VectorClusterSpec,
     arn::{KeyArn, RoleArn},
     encryption::AwsEncryption,
+    isolation::Enforcement,
 };
 
 use super::{identity::Identity, refusal::Refusal};
-use crate::admin::{ADMIN_PORT, HEALTH_PORT};
+use crate::{
+    admin::{ADMIN_PORT, HEALTH_PORT},
+    settings::Settings,
+};
 
 /// Name of the ConfigMap.
 pub const CONFIG_MAP: &str = "engine-config";
@@ -48,6 +52,14 @@ struct EngineConfig {
     tls: Tls,
     auth: Auth,
     kms: Kms,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    isolation: Option<Isolation>,
+}
+
+#[derive(Serialize)]
+struct Isolation {
+    forbidden: Vec<String>,
+    required: bool,
 }
 
 #[derive(Serialize)]
@@ -98,7 +110,11 @@ struct KmsLocal {
 }
 
 /// The files that the engine is given, freshly rendered from the resource.
-pub fn files(identity: &Identity, spec: &VectorClusterSpec) -> Result<BTreeMap<String, String>, Refusal> {
+pub fn files(
+    identity: &Identity,
+    spec: &VectorClusterSpec,
+    settings: &Settings,
+) -> Result<BTreeMap<String, String>, Refusal> {
     let mut files = BTreeMap::new();
     let kms = Kms {
         check_interval_seconds: seconds("encryption.checkInterval", &spec.encryption.check_interval)?,
@@ -125,6 +141,10 @@ pub fn files(identity: &Identity, spec: &VectorClusterSpec) -> Result<BTreeMap<S
         },
         auth: Auth { root_password_file: format!("{}/password", paths::ROOT_PASSWORD) },
         kms,
+        isolation: (!settings.isolation_probes.is_empty()).then(|| Isolation {
+            forbidden: settings.isolation_probes.clone(),
+            required: spec.isolation.enforcement == Enforcement::Required,
+        }),
     };
     let text =
         toml::to_string(&config).map_err(|error| Refusal::Field { field: "encryption", problem: error.to_string() })?;
@@ -172,7 +192,7 @@ fn memory_budget(spec: &VectorClusterSpec) -> Result<u64, Refusal> {
 const MINIMUM_MEMORY: u64 = 256 << 20;
 
 /// A duration as Go writes it, in whole seconds; the schema has checked its form and bounds.
-pub(super) fn seconds(field: &'static str, text: &str) -> Result<u64, Refusal> {
+pub(crate) fn seconds(field: &'static str, text: &str) -> Result<u64, Refusal> {
     let duration: Duration = text
         .parse()
         .map_err(|error| Refusal::Field { field, problem: format!("{text:?} is not a duration: {error}") })?;

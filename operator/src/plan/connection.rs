@@ -39,8 +39,8 @@ pub enum Draw {
 /// creates it, and takes "already exists" for an answer. A customer who keeps a newer password in it keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// Whether address and CA certificate in a secret that is there are to be written anew, since the CA is another
-    /// one than was published last. The password is left alone.
+    /// Whether address and CA certificates in a secret that is there are to be written anew, since others are trusted
+    /// than were published last. The password is left alone.
     pub refresh_authority: bool,
 }
 
@@ -78,7 +78,7 @@ fn draw(seen: Option<&SecretSeen>) -> Draw {
     }
 }
 
-/// Whether the customer's copy of the CA is to be renewed.
+/// Whether the customer's copy of the CA certificates is to be renewed.
 pub fn publication(observed: &Observed, certificates: &Certificates) -> Publication {
     let current = certificates.serving_ca.fingerprint();
     Publication { refresh_authority: current.is_some() && record::published_authority(observed) != current.as_deref() }

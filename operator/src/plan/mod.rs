@@ -36,6 +36,7 @@ use vectorkeep_crds::{status::VectorClusterStatus, well_known::FINALIZER};
 use crate::{
     observed::{Children, Observed},
     settings::Settings,
+    upgrade::fleet::Fleet,
 };
 use certificates::Certificates;
 use change::Change;
@@ -62,6 +63,20 @@ pub enum Plan {
     TearDown(Box<TearDown>),
     /// Nothing: the resource is on its way out and no longer ours to hold.
     LetGo,
+}
+
+impl Plan {
+    /// What is reported once it is carried out.
+    pub fn status(&self) -> Option<&VectorClusterStatus> {
+        match self {
+            Self::Refuse(refused) => Some(&refused.status),
+            Self::Claim(foundation) => Some(&foundation.status),
+            Self::Wait(status) => Some(status),
+            Self::Converge(desired) => Some(&desired.status),
+            Self::TearDown(step) => Some(&step.status),
+            Self::LetGo => None,
+        }
+    }
 }
 
 /// A resource that can't be served, and why.
@@ -123,16 +138,49 @@ pub struct Desired {
     pub service: Change<Service>,
     /// The connection secret, as soon as there is the right to publish it.
     pub connection: Option<Publication>,
+    /// What all clusters of the installation agree on, written before anything moves.
+    pub fleet: FleetChange,
     /// What is rolled out, written before it is.
     pub record: Change<ConfigMap>,
+    /// What to tell once that is written: a word and a sentence.
+    pub news: Vec<(&'static str, String)>,
     /// Configuration of the engine.
     pub config: Change<ConfigMap>,
     /// The workload.
     pub stateful_set: Change<StatefulSet>,
     /// What is no longer wanted, last.
     pub orphans: Vec<Deletion>,
+    /// When to look again, if nothing calls before.
+    pub next_look: Option<Timestamp>,
     /// What to report.
     pub status: VectorClusterStatus,
+}
+
+/// What becomes of the fleet's ConfigMap.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FleetChange {
+    /// It says what it should.
+    Keep,
+    /// It is to be written, in the very version that was read, or anew.
+    Write {
+        /// What it is to say.
+        object: Box<ConfigMap>,
+        /// Version that was read, if there was one.
+        replaces: Option<String>,
+    },
+}
+
+impl FleetChange {
+    /// Compares what should be with what was read.
+    pub fn between(fleet: &Fleet, seen: Option<&ConfigMap>, settings: &Settings) -> Self {
+        if fleet.is_broken() || Fleet::read(seen) == *fleet {
+            return Self::Keep;
+        }
+        Self::Write {
+            object: Box::new(fleet.write(&settings.operator_namespace)),
+            replaces: seen.and_then(|seen| seen.metadata.resource_version.clone()),
+        }
+    }
 }
 
 /// What one reconcile does.
@@ -153,7 +201,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
 
 fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
     // What the resource says is judged before anything is made for it.
-    let rollout = record::rollout(identity, observed, settings)?;
+    let rollout = record::rollout(identity, observed, settings, now)?;
     let egress = egress::kms_egress(&observed.cluster.spec, settings)?;
     match namespace::claim(identity, observed.namespace.as_ref()) {
         Claim::Foreign => {
@@ -215,13 +263,12 @@ impl Converge<'_> {
         let base = foundation(identity, observed, settings, now);
         let certificates = Certificates::plan(identity, spec, observed, now)?;
         let policies = network_policy::policies(identity, &spec.network.clients, &egress, settings);
-        let orphans = orphans(&policies, children);
+        let mut orphans = orphans(&policies, children);
+        orphans.extend(failed_pod(&rollout, children));
         // Not: whether the workload is written. A repair of its margins makes no new pod.
-        let rolls_out = record::running_inputs(children) != Some(rollout.inputs.as_str());
-        let stateful_set = Change::between(
-            statefulset::stateful_set(identity, spec, rollout.template.clone()),
-            children.stateful_set.as_ref(),
-        );
+        let live = children.stateful_set.as_ref();
+        let rolls_out = !live.is_some_and(|live| statefulset::runs(live, rollout.template()));
+        let stateful_set = Change::between(statefulset::stateful_set(identity, spec, rollout.template().clone()), live);
         let publisher_binding =
             Change::between(role_binding::publisher(identity, settings), observed.publisher_binding.as_ref());
         let connection = publisher_binding.is_keep().then(|| connection::publication(observed, &certificates));
@@ -260,13 +307,38 @@ impl Converge<'_> {
                 record::record(identity, &rollout, published, settings),
                 observed.custody.record.as_ref(),
             ),
-            config: Change::between(config_map::config_map(identity, &rollout.files), children.config.as_ref()),
-            status: status::serving(identity, observed, settings, &certificates, &egress, rolls_out, now),
+            config: Change::between(config_map::config_map(identity, rollout.files()), children.config.as_ref()),
+            status: status::serving(identity, observed, &rollout, &certificates, &egress, rolls_out, now),
+            fleet: FleetChange::between(&rollout.fleet, observed.custody.fleet.as_ref(), settings),
+            next_look: [
+                certificates.next_renewal(),
+                rollout.next_look(settings, now),
+                status::proof_awaited(observed, now),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            news: rollout.news,
             stateful_set,
             certificates,
             orphans,
         })
     }
+}
+
+/// The pod of a release that is being taken back. Kubernetes keeps a pod that never became ready, whatever the template
+/// says by now; the one that was seen goes, and no other.
+fn failed_pod(rollout: &Rollout, children: &Children) -> Option<Deletion> {
+    rollout.progress.as_ref()?.failure.as_ref()?;
+    let (live, pod) = (children.stateful_set.as_ref()?, children.pod.as_ref()?);
+    let status = live.status.as_ref()?;
+    let seen = status.observed_generation >= live.metadata.generation;
+    let revision = pod.metadata.labels.as_ref()?.get("controller-revision-hash");
+    let outdated = revision.is_some() && revision != status.update_revision.as_ref();
+    if !(statefulset::runs(live, rollout.template()) && seen && outdated) || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(Deletion { kind: DeletedKind::Pod, name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
 }
 
 /// Policies that carry our label and are wanted no longer: a client that was taken off the list must lose access.

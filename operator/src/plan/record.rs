@@ -1,36 +1,128 @@
-//! What was last rolled out, kept verbatim, so that only a change of the resource makes new pods.
+//! What is rolled out, kept verbatim, so that only a change of the resource, or a rollout that was decided on, makes new
+//! pods.
 //!
 //! A later operator may render another template or another configuration from the same resource. It re-applies
-//! what is recorded until an *input* changes. Inputs are listed one by one below: a field that a later version
-//! adds to the resource is listed only where it differs from its default, so that its arrival changes no hash.
+//! what is recorded until an *input* changes, or the resource's window lets it roll out its own. Inputs are listed one by
+//! one below: a field that a later version adds to the resource is listed only where it differs from its default, so that
+//! its arrival changes no hash.
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
+use kube::ResourceExt;
+use semver::Version;
 use serde::{Serialize, de::DeserializeOwned};
-use vectorkeep_crds::VectorClusterSpec;
-
-use super::{change::fingerprint, config_map, identity::Identity, refusal::Refusal, statefulset};
-use crate::{
-    observed::{Children, Observed},
-    settings::Settings,
+use vectorkeep_crds::{
+    EngineRelease, VectorClusterSpec,
+    isolation::Isolation,
+    status::UpgradeReport,
+    well_known::{ANNOTATION_UPGRADE_NOW, LABEL_CANARY},
 };
 
-/// What a cluster's engine was last told to be.
+use super::{
+    change::{Change, fingerprint},
+    config_map,
+    identity::Identity,
+    refusal::Refusal,
+    statefulset,
+};
+use crate::{
+    admin::{EngineState, EngineStatus, EngineView, KeyState},
+    observed::{Children, Observed},
+    settings::Settings,
+    upgrade::{
+        Release,
+        decision::{self, Decision, Situation, Wait},
+        fleet::Fleet,
+        offer,
+        progress::{PodSight, Progress, Sight, Step},
+        window::Window,
+    },
+};
+
+/// A request that could not be met for so long is forgotten.
+const REQUEST: SignedDuration = SignedDuration::from_hours(1);
+/// So many reports are kept.
+const HISTORY: usize = 20;
+
+/// What a cluster's engine is told to be, what is being done about it, and what was done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
+    /// What was rolled out and found good.
+    pub stable: Rendering,
+    /// A rollout that was begun and has no verdict yet.
+    pub progress: Option<Progress>,
+    /// What that one waits for.
+    pub waits_for: String,
+    /// Rollouts that are over, newest first.
+    pub history: Vec<UpgradeReport>,
+    /// The last request for a rollout that was answered.
+    pub honoured: Option<String>,
+    /// Fingerprint of a pod template that failed with the release that runs.
+    pub rejected: Option<String>,
+    /// The release that would be taken next.
+    pub offer: Option<EngineRelease>,
+    /// What becomes of it.
+    pub decision: Decision,
+    /// The fleet, with this cluster's part in it.
+    pub fleet: Fleet,
+    /// What to tell: a word and a sentence.
+    pub news: Vec<(&'static str, String)>,
+}
+
+/// A pod and its configuration, and what they were made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendering {
     /// Hash of the inputs that it was rendered from.
     pub inputs: String,
+    /// The engine's release.
+    pub release: Release,
     /// The pod template.
     pub template: PodTemplateSpec,
     /// The configuration files.
     pub files: BTreeMap<String, String>,
 }
 
+impl Rollout {
+    /// The pod template that is wanted now.
+    pub fn template(&self) -> &PodTemplateSpec {
+        self.moving().map_or(&self.stable.template, |progress| &progress.template)
+    }
+
+    /// The configuration files that are wanted now.
+    pub fn files(&self) -> &BTreeMap<String, String> {
+        self.moving().map_or(&self.stable.files, |progress| &progress.files)
+    }
+
+    /// What is being rolled out, unless it is being taken back.
+    fn moving(&self) -> Option<&Progress> {
+        self.progress.as_ref().filter(|progress| progress.failure.is_none())
+    }
+
+    /// When to look again, if nothing calls before.
+    pub fn next_look(&self, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
+        match (&self.progress, self.decision) {
+            (Some(progress), _) => Some(progress.next_look(settings.gate_deadline, now)),
+            (None, Decision::Later { next, wait: Wait::Window }) => next,
+            // Nobody calls when another cluster is done.
+            (None, Decision::Later { wait: Wait::Canaries | Wait::Room | Wait::Serving | Wait::WayBack, .. }) => {
+                Some(now + SignedDuration::from_secs(15))
+            }
+            _ => None,
+        }
+    }
+}
+
 const INPUTS: &str = "inputs";
+const RELEASE: &str = "release.json";
 const TEMPLATE: &str = "template.json";
 const FILES: &str = "files.json";
-/// Fingerprint of the serving CA that was last published to the customer's namespace.
+const PROGRESS: &str = "upgrade.json";
+const HISTORY_ENTRY: &str = "history.json";
+const HONOURED: &str = "honouredRequest";
+const REJECTED: &str = "rejectedTemplate";
+/// Fingerprints of the serving CAs that were last published to the customer's namespace.
 const PUBLISHED_AUTHORITY: &str = "publishedAuthority";
 
 /// Name of the record in the operator's namespace.
@@ -38,22 +130,261 @@ pub fn record_name(cluster_id: &str) -> String {
     format!("record-{cluster_id}")
 }
 
-/// What is to be rolled out now: what is recorded, as long as its inputs are the resource's; else a new
-/// rendering.
+/// What is to be rolled out now.
 ///
-/// If the record was lost, the running workload and its configuration stand in for it, provided that they were
-/// rendered from the same inputs: losing a record must not restart anything.
-pub fn rollout(identity: &Identity, observed: &Observed, settings: &Settings) -> Result<Rollout, Refusal> {
+/// What is recorded, as long as its inputs are the resource's; else a new rendering with the same release. A rollout
+/// that was begun is taken on; else it is decided whether to begin one. If the record was lost, the running workload and
+/// its configuration stand in for it: losing a record must not restart anything.
+pub fn rollout(
+    identity: &Identity,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Rollout, Refusal> {
     let spec = &observed.cluster.spec;
-    let inputs = inputs(identity, spec);
+    let fleet = Fleet::read(observed.custody.fleet.as_ref());
+    let render = Renderer { identity, spec, settings, inputs: inputs(identity, spec) };
     // Rendered in any case: an invalid resource must be told so, not hidden by what runs.
-    let files = config_map::files(identity, spec)?;
-    let recorded = observed.custody.record.as_ref().and_then(read);
-    let known = recorded.or_else(|| running(observed));
-    if let Some(known) = known.filter(|known| known.inputs == inputs) {
-        return Ok(known);
+    let files = config_map::files(identity, spec, settings)?;
+    let window = Window::of(&spec.upgrade.window)?;
+    let catalog = observed.catalog.as_ref().map_or(&[][..], |catalog| &catalog.spec.releases);
+    let (stable, begun) = match stable(observed, catalog) {
+        Some(stable) => (stable, true),
+        None => {
+            let release = offer::first(catalog, &spec.upgrade, &fleet)
+                .ok_or_else(|| Refusal::NoRelease { line: spec.upgrade.version.clone() })?;
+            (render.with(Release::from(release), files.clone()), false)
+        }
+    };
+    let record = observed.custody.record.as_ref();
+    let mut rollout = Rollout {
+        stable,
+        progress: record.and_then(|record| entry(record, PROGRESS)),
+        waits_for: String::new(),
+        history: record.and_then(|record| entry(record, HISTORY_ENTRY)).unwrap_or_default(),
+        honoured: record.and_then(|record| record.data.as_ref()?.get(HONOURED).cloned()),
+        rejected: record.and_then(|record| record.data.as_ref()?.get(REJECTED).cloned()),
+        offer: None,
+        decision: Decision::Nothing,
+        fleet,
+        news: Vec::new(),
+    };
+    if rollout.stable.inputs != render.inputs {
+        rollout.stable = render.with(rollout.stable.release.clone(), files.clone());
+        if let Some(progress) = &mut rollout.progress {
+            let renewed = render.with(progress.to.clone(), files.clone());
+            (progress.template, progress.files, progress.clock) = (renewed.template, renewed.files, now);
+            progress.changed = true;
+        }
     }
-    Ok(Rollout { template: statefulset::template(identity, spec, settings, &inputs), inputs, files })
+    match rollout.progress.take() {
+        Some(progress) => take_on(&mut rollout, progress, identity, observed, settings, now),
+        None if begun => begin(&mut rollout, &render, &files, &window, observed, catalog, now),
+        None => {}
+    }
+    match &rollout.progress {
+        Some(progress) => {
+            let (to, since) = (&progress.to.version, progress.started);
+            rollout.fleet.moves(&identity.cluster_id, to, since, progress.suspended);
+        }
+        None => rollout.fleet.rests(&identity.cluster_id),
+    }
+    Ok(rollout)
+}
+
+/// Takes a rollout that was begun on, or ends it.
+fn take_on(
+    rollout: &mut Rollout,
+    progress: Progress,
+    identity: &Identity,
+    observed: &Observed,
+    settings: &Settings,
+    now: Timestamp,
+) {
+    let spec = &observed.cluster.spec;
+    let (to, failed) = (progress.to.clone(), progress.failure.is_some());
+    let wanted = if failed { &rollout.stable.template } else { &progress.template };
+    let workload = observed.children.as_ref().and_then(|children| children.stateful_set.as_ref());
+    let written = workload.filter(|live| {
+        Change::between(statefulset::stateful_set(identity, spec, wanted.clone()), Some(*live)).is_keep()
+    });
+    let sight = Sight {
+        written: written.is_some(),
+        rolled_out: written.is_some_and(statefulset::is_rolled_out),
+        pod: pod_sight(observed),
+        engine: &observed.engine,
+    };
+    let rendered = (progress.template.clone(), progress.files.clone());
+    match progress.advance(&sight, settings.gate_deadline, now) {
+        Step::On(progress, waits_for) => {
+            if let Some(failure) = progress.failure.as_ref().filter(|_| !failed) {
+                let note = format!("{} is taken back: {failure}", to.version);
+                rollout.news.push(("UpgradeFailed", note));
+            }
+            if progress.blames_release() {
+                let reason = progress.failure.clone().unwrap_or_default();
+                rollout.fleet.quarantine(&to.image, &to.version, &reason, &identity.cluster_id);
+            }
+            rollout.progress = Some(*progress);
+            rollout.waits_for = waits_for;
+        }
+        Step::Succeeded(report) => {
+            let note = format!("{} runs, after {} ({} s)", report.to, report.from, report.duration_seconds);
+            rollout.news.push(("UpgradeSucceeded", note));
+            (rollout.stable.template, rollout.stable.files) = rendered;
+            rollout.stable.release = to;
+            remember(&mut rollout.history, report);
+        }
+        Step::RolledBack(report) => {
+            rollout.news.push(("UpgradeRolledBack", format!("{} runs again instead of {}", report.from, report.to)));
+            // A release that failed is quarantined, or tried again; a pod template of this operator's is not.
+            rollout.rejected = Some(print(&rendered.0, &rendered.1)).filter(|_| report.from == report.to);
+            remember(&mut rollout.history, report);
+        }
+    }
+}
+
+/// Decides whether to begin a rollout, and notes its beginning.
+fn begin(
+    rollout: &mut Rollout,
+    render: &Renderer<'_>,
+    files: &BTreeMap<String, String>,
+    window: &Window,
+    observed: &Observed,
+    catalog: &[EngineRelease],
+    now: Timestamp,
+) {
+    let policy = &observed.cluster.spec.upgrade;
+    let running = &rollout.stable.release;
+    let offer = offer::next(catalog, running, policy, &rollout.fleet).cloned();
+    let request = observed.cluster.annotations().get(ANNOTATION_UPGRADE_NOW);
+    let request = request.filter(|request| Some(*request) != rollout.honoured.as_ref() && !is_old(request, now));
+    // What nobody lets in must not hold up a renewed pod template.
+    let taken = offer.as_ref().filter(|_| policy.auto_patch || request.is_some());
+    let renewed = render.with(taken.map_or_else(|| running.clone(), Release::from), files.clone());
+    let rejected = rollout.rejected.as_ref() == Some(&print(&renewed.template, &renewed.files)) && request.is_none();
+    let template_differs = taken.is_none() && !same(&renewed, &rollout.stable) && !rejected;
+    let decision = decision::decide(&Situation {
+        offer: if template_differs { None } else { offer.as_ref() },
+        template_differs,
+        policy,
+        window,
+        key_accessible: answer(observed).is_some_and(|status| status.key.state == KeyState::Accessible),
+        serving: serves(observed),
+        way_back: catalog.iter().any(|release| release.image == running.image),
+        room: rollout.fleet.has_room(&render.identity.cluster_id, render.settings.concurrent_upgrades, now),
+        canaries_pending: canaries_pending(observed, &rollout.fleet, offer.as_ref()),
+        requested: request.is_some(),
+        now,
+    });
+    if let Decision::Start { window } = decision {
+        let note = format!("{} takes the place of {}", renewed.release.version, running.version);
+        rollout.news.push(("UpgradeStarted", note));
+        rollout.progress = Some(Progress {
+            from: running.clone(),
+            to: renewed.release,
+            advisories: taken.map(|offer| offer.advisories.clone()).unwrap_or_default(),
+            started: now,
+            window,
+            template: renewed.template,
+            files: renewed.files,
+            epochs: epochs(&observed.engine),
+            traffic: answer(observed).and_then(|status| status.traffic),
+            clock: now,
+            suspended: false,
+            healthy_since: None,
+            unavailable_since: None,
+            unavailable_seconds: 0,
+            changed: false,
+            failure: None,
+            blamed: false,
+        });
+        rollout.waits_for = "the new pod".to_owned();
+    }
+    // A request that can only be met later stays; any other is answered, one way or the other.
+    let stays = matches!(decision, Decision::Later { wait: Wait::Serving | Wait::Room | Wait::WayBack, .. })
+        || observed.catalog.is_none();
+    if let Some(request) = request.filter(|_| !stays) {
+        rollout.honoured = Some(request.clone());
+    }
+    rollout.offer = offer;
+    rollout.decision = decision;
+}
+
+/// Whether a request was made so long ago that nobody waits for it any more. One that is no time is met.
+fn is_old(request: &str, now: Timestamp) -> bool {
+    request.parse::<Timestamp>().is_ok_and(|asked| asked + REQUEST < now)
+}
+
+fn remember(history: &mut Vec<UpgradeReport>, report: UpgradeReport) {
+    history.insert(0, report);
+    history.truncate(HISTORY);
+}
+
+/// Renders what the resource says.
+struct Renderer<'a> {
+    identity: &'a Identity,
+    spec: &'a VectorClusterSpec,
+    settings: &'a Settings,
+    inputs: String,
+}
+
+impl Renderer<'_> {
+    fn with(&self, release: Release, files: BTreeMap<String, String>) -> Rendering {
+        let template = statefulset::template(self.identity, self.spec, self.settings, &release.image, &self.inputs);
+        Rendering { inputs: self.inputs.clone(), release, template, files }
+    }
+}
+
+/// Whether two renderings make the same pod. As they are written down: what is empty and what is missing is the same.
+fn same(a: &Rendering, b: &Rendering) -> bool {
+    text(&a.template) == text(&b.template) && a.files == b.files
+}
+
+fn answer(observed: &Observed) -> Option<&EngineStatus> {
+    observed.engine.answer()
+}
+
+fn serves(observed: &Observed) -> bool {
+    let workload = observed.children.as_ref().and_then(|children| children.stateful_set.as_ref());
+    workload.is_some_and(statefulset::is_rolled_out)
+        && answer(observed)
+            .is_some_and(|status| status.state == EngineState::Serving && status.key.state == KeyState::Accessible)
+}
+
+fn epochs(engine: &EngineView) -> BTreeMap<String, u64> {
+    let shards = engine.answer().into_iter().flat_map(|status| &status.shards);
+    shards.map(|shard| (shard.database_id.clone(), shard.epoch)).collect()
+}
+
+fn pod_sight(observed: &Observed) -> PodSight<'_> {
+    let Some(children) = &observed.children else { return PodSight::default() };
+    let Some(pod) = &children.pod else { return PodSight::default() };
+    let Some(status) = &pod.status else { return PodSight::default() };
+    let wanted = children.stateful_set.as_ref().and_then(|set| set.status.as_ref()?.update_revision.as_ref());
+    let ready = status.conditions.iter().flatten().find(|it| it.type_ == "Ready" && it.status == "True");
+    let container = status.container_statuses.iter().flatten().next();
+    PodSight {
+        ready_since: ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0),
+        current: wanted.is_some() && pod.labels().get("controller-revision-hash") == wanted,
+        restarts: container.map_or(0, |container| container.restart_count),
+        waiting: container.and_then(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()),
+    }
+}
+
+/// Whether a canary takes the offer, or still could: then the others wait for it.
+fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRelease>) -> bool {
+    let is_canary = observed.cluster.labels().get(LABEL_CANARY).is_some_and(|value| value == "true");
+    let Some(offered) = offer.and_then(|offer| Version::parse(&offer.version).ok()) else { return false };
+    !is_canary
+        && observed.canaries.iter().any(|canary| {
+            let version = canary.version.as_deref().and_then(|version| Version::parse(version).ok());
+            let could = canary.willing
+                && version.is_some_and(|version| {
+                    (version.major, version.minor) == (offered.major, offered.minor) && version < offered
+                });
+            could || fleet.is_moving(&canary.cluster_id)
+        })
 }
 
 /// The record of a rollout and of what was published.
@@ -63,11 +394,22 @@ pub fn record(
     published_authority: Option<&str>,
     settings: &Settings,
 ) -> ConfigMap {
+    let stable = &rollout.stable;
     let mut data = BTreeMap::from([
-        (INPUTS.to_owned(), rollout.inputs.clone()),
-        (TEMPLATE.to_owned(), text(&rollout.template)),
-        (FILES.to_owned(), text(&rollout.files)),
+        (INPUTS.to_owned(), stable.inputs.clone()),
+        (RELEASE.to_owned(), text(&stable.release)),
+        (TEMPLATE.to_owned(), text(&stable.template)),
+        (FILES.to_owned(), text(&stable.files)),
     ]);
+    if let Some(progress) = &rollout.progress {
+        data.insert(PROGRESS.to_owned(), text(progress));
+    }
+    if !rollout.history.is_empty() {
+        data.insert(HISTORY_ENTRY.to_owned(), text(&rollout.history));
+    }
+    for (key, value) in [(HONOURED, &rollout.honoured), (REJECTED, &rollout.rejected)] {
+        data.extend(value.clone().map(|value| (key.to_owned(), value)));
+    }
     if let Some(authority) = published_authority {
         data.insert(PUBLISHED_AUTHORITY.to_owned(), authority.to_owned());
     }
@@ -78,7 +420,7 @@ pub fn record(
     }
 }
 
-/// Fingerprint of the serving CA that the customer was last given.
+/// Fingerprints of the serving CAs that the customer was last given.
 pub fn published_authority(observed: &Observed) -> Option<&str> {
     let data = observed.custody.record.as_ref()?.data.as_ref()?;
     data.get(PUBLISHED_AUTHORITY).map(String::as_str)
@@ -112,40 +454,57 @@ fn inputs(identity: &Identity, spec: &VectorClusterSpec) -> String {
     if spec.encryption.local.is_some() {
         inputs.insert("local", "true".to_owned());
     }
+    if spec.isolation != Isolation::default() {
+        inputs.insert("isolation", text(&spec.isolation));
+    }
     fingerprint(&inputs)
 }
 
-fn read(record: &ConfigMap) -> Option<Rollout> {
-    let data = record.data.as_ref()?;
-    Some(Rollout {
-        inputs: data.get(INPUTS)?.clone(),
-        template: parse(data.get(TEMPLATE)?)?,
-        files: parse(data.get(FILES)?)?,
+/// What was last found good, or what runs.
+fn stable(observed: &Observed, catalog: &[EngineRelease]) -> Option<Rendering> {
+    observed.custody.record.as_ref().and_then(read).or_else(|| running(observed, catalog))
+}
+
+fn read(record: &ConfigMap) -> Option<Rendering> {
+    Some(Rendering {
+        inputs: record.data.as_ref()?.get(INPUTS)?.clone(),
+        release: entry(record, RELEASE)?,
+        template: entry(record, TEMPLATE)?,
+        files: entry(record, FILES)?,
     })
 }
 
 /// Hash of the inputs that the workload was rendered from, as it says itself.
-pub fn running_inputs(children: &Children) -> Option<&str> {
+fn running_inputs(children: &Children) -> Option<&str> {
     let template = &children.stateful_set.as_ref()?.spec.as_ref()?.template;
     let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
     annotations.get(statefulset::ANNOTATION_INPUTS).map(String::as_str)
 }
 
 /// What runs, as far as it says what it was rendered from.
-fn running(observed: &Observed) -> Option<Rollout> {
+fn running(observed: &Observed, catalog: &[EngineRelease]) -> Option<Rendering> {
     let children = observed.children.as_ref()?;
     let template = &children.stateful_set.as_ref()?.spec.as_ref()?.template;
-    Some(Rollout {
+    let image = template.spec.as_ref()?.containers.first()?.image.clone()?;
+    let known = catalog.iter().find(|release| release.image == image).map(|release| release.version.clone());
+    let version = known.or_else(|| answer(observed).map(|status| status.version.clone()))?;
+    Some(Rendering {
         inputs: running_inputs(children)?.to_owned(),
+        release: Release { version, image },
         template: template.clone(),
         files: children.config.as_ref()?.data.clone()?,
     })
 }
 
-fn text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &str) -> Option<T> {
+    serde_json::from_str(record.data.as_ref()?.get(key)?).ok()
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
+/// A fingerprint of a pod and its configuration.
+fn print(template: &PodTemplateSpec, files: &BTreeMap<String, String>) -> String {
+    fingerprint(&(template, files))
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

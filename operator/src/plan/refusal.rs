@@ -31,6 +31,16 @@ pub enum Refusal {
         /// What it touches.
         forbidden: AddressRange,
     },
+    /// No release fits.
+    #[error(
+        "the EngineCatalog vectorkeep has no release {}; an administrator has to add one (chart value engine), or \
+         spec.upgrade.version has to name another minor line",
+        match line { Some(line) => format!("of the minor line {line}"), None => "that could be started".to_owned() }
+    )]
+    NoRelease {
+        /// The minor line that the resource names.
+        line: Option<String>,
+    },
     /// An ARN is malformed.
     #[error("spec.encryption.aws: {0}")]
     Arn(#[from] ArnError),
@@ -50,6 +60,7 @@ impl Refusal {
         match self {
             Self::NamespaceNotOwned { .. } => "NamespaceNotOwned",
             Self::Egress { .. } => "EgressRefused",
+            Self::NoRelease { .. } => "NoRelease",
             Self::Arn(_) | Self::Field { .. } => "InvalidSpec",
         }
     }

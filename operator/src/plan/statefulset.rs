@@ -1,5 +1,7 @@
 //! The engine's workload.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetSpec},
@@ -7,7 +9,7 @@ use k8s_openapi::{
             Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
             PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
             ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-            ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+            ServiceAccountTokenProjection, Toleration, Volume, VolumeMount, VolumeProjection,
         },
     },
     apimachinery::pkg::{
@@ -16,10 +18,16 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-use vectorkeep_crds::{VectorClusterSpec, identity::CLIENT_PORT, well_known::COMPONENT_ENGINE};
+use vectorkeep_crds::{
+    VectorClusterSpec,
+    identity::CLIENT_PORT,
+    isolation::Nodes,
+    well_known::{COMPONENT_ENGINE, DEDICATED},
+};
 
 use super::{
     certificates::{INTERNAL_TLS, SERVING_TLS},
+    change::contains,
     config_map::{CONFIG_FILE, CONFIG_MAP, paths},
     connection::{LOCAL_KEY, ROOT_PASSWORD},
     identity::Identity,
@@ -62,7 +70,13 @@ pub fn stateful_set(identity: &Identity, spec: &VectorClusterSpec, template: Pod
 }
 
 /// The pod template, freshly rendered from the resource and the installation.
-pub fn template(identity: &Identity, spec: &VectorClusterSpec, settings: &Settings, inputs: &str) -> PodTemplateSpec {
+pub fn template(
+    identity: &Identity,
+    spec: &VectorClusterSpec,
+    settings: &Settings,
+    image: &str,
+    inputs: &str,
+) -> PodTemplateSpec {
     let mut volumes = vec![
         volume("config", |volume| {
             volume.config_map =
@@ -98,14 +112,18 @@ pub fn template(identity: &Identity, spec: &VectorClusterSpec, settings: &Settin
         volumes.push(secret_volume("local-key", LOCAL_KEY));
         mounts.push(mount("local-key", paths::LOCAL_KEY, true));
     }
+    let dedicated = spec.isolation.nodes == Nodes::Dedicated;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(identity.engine_labels()),
             // A change of configuration alone must make new pods as well.
-            annotations: Some(super::identity::strings([(ANNOTATION_INPUTS, inputs)])),
+            annotations: Some(annotations(settings, inputs)),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
+            runtime_class_name: spec.isolation.runtime_class_name.clone(),
+            node_selector: dedicated.then(|| super::identity::strings([(DEDICATED, &identity.cluster_id)])),
+            tolerations: dedicated.then(|| vec![toleration(identity)]),
             service_account_name: Some(SERVICE_ACCOUNT.to_owned()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -119,7 +137,7 @@ pub fn template(identity: &Identity, spec: &VectorClusterSpec, settings: &Settin
                 seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
                 ..PodSecurityContext::default()
             }),
-            containers: vec![container(spec, settings, mounts)],
+            containers: vec![container(spec, image, mounts)],
             volumes: Some(volumes),
             ..PodSpec::default()
         }),
@@ -129,10 +147,41 @@ pub fn template(identity: &Identity, spec: &VectorClusterSpec, settings: &Settin
 /// Marks a template, and the workload made from it, with the hash of the inputs that they were rendered from.
 pub const ANNOTATION_INPUTS: &str = "vectorkeep.dev/rollout-inputs";
 
-fn container(spec: &VectorClusterSpec, settings: &Settings, mounts: Vec<VolumeMount>) -> Container {
+/// Whether the workload's pods are all made from this template.
+pub fn runs(live: &StatefulSet, template: &PodTemplateSpec) -> bool {
+    live.spec.as_ref().is_some_and(|spec| contains(&spec.template, template))
+}
+
+/// Whether every pod is of the current template, and answers.
+pub fn is_rolled_out(stateful_set: &StatefulSet) -> bool {
+    let wanted = stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
+    stateful_set.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= stateful_set.metadata.generation
+            && status.ready_replicas == wanted
+            && (status.update_revision.is_none() || status.updated_replicas == wanted)
+    })
+}
+
+/// Lets the pod run on a node that keeps every other pod away.
+fn toleration(identity: &Identity) -> Toleration {
+    Toleration {
+        key: Some(DEDICATED.to_owned()),
+        operator: Some("Equal".to_owned()),
+        value: Some(identity.cluster_id.clone()),
+        ..Toleration::default()
+    }
+}
+
+fn annotations(settings: &Settings, inputs: &str) -> BTreeMap<String, String> {
+    let mut annotations: BTreeMap<String, String> = settings.pod_annotations.iter().cloned().collect();
+    annotations.insert(ANNOTATION_INPUTS.to_owned(), inputs.to_owned());
+    annotations
+}
+
+fn container(spec: &VectorClusterSpec, image: &str, mounts: Vec<VolumeMount>) -> Container {
     Container {
         name: COMPONENT_ENGINE.to_owned(),
-        image: Some(settings.engine_image.clone()),
+        image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec!["serve".to_owned(), "--config".to_owned(), format!("{}/{CONFIG_FILE}", paths::CONFIG)]),
         ports: Some(vec![port("client", CLIENT_PORT), port("health", HEALTH_PORT), port("admin", ADMIN_PORT)]),

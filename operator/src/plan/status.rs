@@ -1,49 +1,59 @@
 //! The status of a cluster: every condition, judged from what was observed and from what is about to be done.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use vectorkeep_crds::{
     identity::{client_uri, connection_secret_name},
-    status::{CertificateStatus, KeyStatus, VectorClusterStatus, ZoneStatus},
+    isolation::Enforcement,
+    status::{
+        CertificateStatus, Condition, IsolationProbe, IsolationStatus, KeyStatus, UpgradeInProgress, UpgradeStatus,
+        VectorClusterStatus, ZoneStatus,
+    },
+    well_known::{ANNOTATION_ROTATE_CA, ANNOTATION_VERIFY_ISOLATION},
 };
 
 use super::{
-    certificates::{Certificates, LeafChange},
+    certificates::{AuthorityChange, Certificates, LeafChange, has_unreadable_request},
     conditions::{Verdict, conditions, seconds, types},
     egress::KmsEgress,
     identity::Identity,
+    record::Rollout,
     refusal::Refusal,
+    statefulset::is_rolled_out,
 };
 use crate::{
     admin::{EngineKey, EngineState, EngineStatus, EngineView, KeyState},
     certificates::verify,
     observed::Observed,
-    settings::Settings,
+    upgrade::decision::{Decision, Wait},
 };
 
 /// The status of a cluster that is being served.
 pub fn serving(
     identity: &Identity,
     observed: &Observed,
-    settings: &Settings,
+    rollout: &Rollout,
     certificates: &Certificates,
     egress: &KmsEgress,
     rolls_out: bool,
     now: Timestamp,
 ) -> VectorClusterStatus {
     let key = key_accessible(identity, observed);
-    let ready = ready(observed, &key, rolls_out);
+    let isolated = network_isolated(observed, egress);
+    let ready = ready(observed, &key, &isolated, rolls_out);
     let verdicts = vec![
         (types::READY, ready.clone()),
         (types::RECONCILING, reconciling(&ready)),
         (types::STALLED, stalled(&ready)),
         (types::KEY_ACCESSIBLE, key),
         (types::CERTIFICATES_VALID, certificates_valid(observed, certificates)),
-        (types::NETWORK_ISOLATED, network_isolated(observed, egress)),
-        (types::UP_TO_DATE, up_to_date(observed, settings)),
+        (types::NETWORK_ISOLATED, isolated),
+        (types::UP_TO_DATE, up_to_date(rollout)),
     ];
     let mut status = base(identity, observed, verdicts, now);
     status.certificates = Some(certificate_status(certificates));
+    status.upgrade = Some(upgrade_status(rollout));
+    status.isolation = isolation_status(observed);
     status
 }
 
@@ -75,6 +85,36 @@ pub fn waiting(
     base(identity, observed, verdicts, now)
 }
 
+/// The status of a cluster for which the API server refused a write: what was planned to be reported, and why it is
+/// not so.
+pub fn interrupted(
+    mut planned: VectorClusterStatus,
+    observed: &Observed,
+    problem: &str,
+    now: Timestamp,
+) -> VectorClusterStatus {
+    let reason = "WriteRefused";
+    let message = format!("{problem}. It is tried again; an administrator has to allow it or change what forbids it");
+    let mut verdicts = vec![
+        (types::RECONCILING, Verdict::yes(reason, message.clone())),
+        (types::STALLED, Verdict::yes(reason, message.clone())),
+    ];
+    // What serves goes on serving.
+    let ready = |condition: &Condition| condition.type_ == types::READY && condition.status == "True";
+    if !planned.conditions.iter().any(ready) {
+        verdicts.push((types::READY, Verdict::no(reason, message)));
+    }
+    let cluster = &observed.cluster;
+    let previous = cluster.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    for condition in conditions(verdicts, previous, cluster.metadata.generation, now) {
+        match planned.conditions.iter_mut().find(|planned| planned.type_ == condition.type_) {
+            Some(planned) => *planned = condition,
+            None => planned.conditions.push(condition),
+        }
+    }
+    planned
+}
+
 fn base(
     identity: &Identity,
     observed: &Observed,
@@ -94,15 +134,14 @@ fn base(
         version: answer(observed).map(|status| status.version.clone()),
         key: answer(observed).map(key_status),
         certificates: None,
+        isolation: None,
+        upgrade: None,
         conditions: conditions(verdicts, previous, generation, now),
     }
 }
 
 fn answer(observed: &Observed) -> Option<&EngineStatus> {
-    match &observed.engine {
-        EngineView::Answered(status) => Some(status),
-        _ => None,
-    }
+    observed.engine.answer()
 }
 
 fn key_status(status: &EngineStatus) -> KeyStatus {
@@ -214,12 +253,17 @@ fn key_reason(state: KeyState) -> &'static str {
     }
 }
 
-fn ready(observed: &Observed, key: &Verdict, rolls_out: bool) -> Verdict {
+fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool) -> Verdict {
     let children = observed.children.as_ref();
     let workload = children.and_then(|children| children.stateful_set.as_ref());
     // A locked engine says why itself, and that is worth more than what Kubernetes can say of its pod.
     if key.holds == Some(false) {
         return key.clone();
+    }
+    let required = observed.cluster.spec.isolation.enforcement == Enforcement::Required;
+    if isolated.holds == Some(false) && required && answer(observed).is_some_and(|it| it.state != EngineState::Serving)
+    {
+        return isolated.clone();
     }
     if rolls_out || !workload.is_some_and(is_rolled_out) {
         let pod = children.and_then(|children| children.pod.as_ref());
@@ -246,18 +290,6 @@ fn ready(observed: &Observed, key: &Verdict, rolls_out: bool) -> Verdict {
             _ => Verdict::no("EngineLocked", "the engine is locked until its key has answered"),
         },
     }
-}
-
-/// Whether every pod is of the current template, and answers.
-fn is_rolled_out(stateful_set: &StatefulSet) -> bool {
-    let wanted = stateful_set.spec.as_ref().and_then(|spec| spec.replicas);
-    stateful_set.status.as_ref().is_some_and(|status| {
-        status.observed_generation >= stateful_set.metadata.generation
-            && status.ready_replicas == wanted
-            && (status.update_revision.is_none()
-                || status.updated_replicas == wanted
-                || status.update_revision == status.current_revision)
-    })
 }
 
 /// Why an engine is not there yet, as far as its pod shows it.
@@ -298,7 +330,7 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
 }
 
 /// Reasons that only a person can do something about.
-const NEEDS_A_PERSON: [&str; 2] = ["KeyRefused", "KeyInvalid"];
+const NEEDS_A_PERSON: [&str; 3] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced"];
 
 fn reconciling(ready: &Verdict) -> Verdict {
     if ready.holds == Some(true) || NEEDS_A_PERSON.contains(&ready.reason) {
@@ -317,36 +349,50 @@ fn stalled(ready: &Verdict) -> Verdict {
 }
 
 fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdict {
+    let authorities = [("internal CA", &certificates.internal_ca), ("serving CA", &certificates.serving_ca)];
+    let authorities = authorities.into_iter().filter_map(|(name, authority)| match authority {
+        AuthorityChange::Make { reason, .. } => Some(format!("{name}: {reason}")),
+        _ => None,
+    });
     let leaves = [
         ("serving", &certificates.serving),
         ("internal", &certificates.internal),
         ("operator", &certificates.operator_client),
     ];
-    let made: Vec<String> = leaves
-        .iter()
-        .filter_map(|(name, leaf)| match leaf {
-            LeafChange::Make { reason, .. } => Some(format!("{name}: {reason}")),
-            LeafChange::Keep { .. } => None,
-        })
-        .collect();
-    if !made.is_empty() {
+    let leaves = leaves.into_iter().filter_map(|(name, leaf)| match leaf {
+        LeafChange::Make { reason, .. } => Some(format!("{name}: {reason}")),
+        LeafChange::Keep { .. } | LeafChange::Rebundle { .. } => None,
+    });
+    let made: Vec<String> = authorities.chain(leaves).collect();
+    // A rotation makes certificates anew while those before are as good as ever.
+    let reissuing = certificates.rotations.iter().any(|rotation| rotation.reissuing);
+    if !made.is_empty() && !reissuing {
         return Verdict::no("Issuing", format!("certificates are being made ({})", made.join("; ")));
     }
     let current = certificates.serving.material().and_then(|material| verify::fingerprint(&material.certificate).ok());
     let shown = answer(observed)
         .and_then(|status| status.serving_certificate.as_ref())
         .map(|certificate| certificate.sha256.to_ascii_lowercase());
-    if shown.is_some() && shown != current {
+    if shown.is_some() && shown != current && !reissuing {
         return Verdict::no(
             "Reloading",
             "the serving certificate was renewed and the engine still shows the one before; kubelet brings it within \
              about a minute",
         );
     }
-    match certificates.next_renewal() {
-        Some(renewal) => Verdict::yes("Valid", format!("the next certificate is renewed at {}", seconds(renewal))),
-        None => Verdict::yes("Valid", "every certificate is valid"),
+    let ignored = match has_unreadable_request(observed) {
+        true => format!("; the annotation {ANNOTATION_ROTATE_CA} is ignored, since its value is no RFC 3339 time"),
+        false => String::new(),
+    };
+    if let Some(first) = certificates.rotations.first() {
+        let messages: Vec<&str> = certificates.rotations.iter().map(|rotation| rotation.message.as_str()).collect();
+        return Verdict::yes(first.role.reason(), messages.join("; ") + &ignored);
     }
+    let next = match certificates.next_renewal() {
+        Some(renewal) => format!("the next certificate is renewed at {}", seconds(renewal)),
+        None => "every certificate is valid".to_owned(),
+    };
+    Verdict::yes("Valid", next + &ignored)
 }
 
 fn network_isolated(observed: &Observed, egress: &KmsEgress) -> Verdict {
@@ -363,35 +409,137 @@ fn network_isolated(observed: &Observed, egress: &KmsEgress) -> Verdict {
              spec.network.egress or in the chart value network.kmsEgress to narrow that"
         }
     };
-    Verdict::unknown(
-        "PoliciesApplied",
-        format!(
-            "default-deny policies are in place; {clients}; {reach}. Whether the cluster's network enforces policies is \
-             not proven by the operator"
-        ),
-    )
-}
-
-fn up_to_date(observed: &Observed, settings: &Settings) -> Verdict {
-    let image = observed
-        .children
-        .as_ref()
-        .and_then(|children| children.stateful_set.as_ref())
-        .and_then(|set| set.spec.as_ref())
-        .and_then(|spec| spec.template.spec.as_ref())
-        .and_then(|pod| pod.containers.first())
-        .and_then(|container| container.image.as_deref());
-    match image {
-        None => Verdict::unknown("NotRolledOut", "no engine has been started yet"),
-        Some(image) if image == settings.engine_image => Verdict::yes("Current", "the engine is of the image on offer"),
-        Some(_) => Verdict::no(
-            "NewerImageOffered",
+    let policies = format!("default-deny policies are in place; {clients}; {reach}");
+    let Some(isolation) = answer(observed).and_then(|status| status.isolation.as_ref()) else {
+        return Verdict::unknown(
+            "NotProbed",
+            format!("{policies}. Whether the network enforces them is not proven yet"),
+        );
+    };
+    if !isolation.reached.is_empty() {
+        return Verdict::no(
+            "PoliciesNotEnforced",
             format!(
-                "the engine is of another image than the one on offer ({}); it is used from the next change of the \
-                 resource on that starts the engine anew",
-                settings.engine_image
+                "{policies}; but the engine reaches {}, which they forbid: the network of this Kubernetes cluster does not \
+                 enforce NetworkPolicies. Install a network plugin that does; or, if it must be so, set \
+                 spec.isolation.enforcement to Reported",
+                isolation.reached.join(", ")
+            ),
+        );
+    }
+    // That the engine does not get there says something only if somebody does.
+    let proven = |target: &String| observed.control.get(target) == Some(&true);
+    match isolation.unreached.iter().filter(|target| proven(target)).count() {
+        0 => Verdict::unknown(
+            "ControlProbeFailed",
+            format!(
+                "{policies}; the engine reaches nothing that they forbid, but neither does the operator, so it proves nothing"
             ),
         ),
+        number => Verdict::yes(
+            "Proven",
+            format!("{policies}. Proven: {number} listeners that the operator reaches and the engine does not"),
+        ),
+    }
+}
+
+/// The proof in detail. Its time moves only when the findings do, or when somebody asks for a fresh one.
+fn isolation_status(observed: &Observed) -> Option<IsolationStatus> {
+    let isolation = answer(observed)?.isolation.as_ref()?;
+    let at = isolation.at?;
+    let targets = isolation.reached.iter().map(|target| (target, true));
+    let targets = targets.chain(isolation.unreached.iter().map(|target| (target, false)));
+    let mut probes: Vec<_> = targets
+        .map(|(target, engine_reached)| IsolationProbe {
+            target: target.clone(),
+            engine_reached,
+            control_reached: observed.control.get(target) == Some(&true),
+        })
+        .collect();
+    probes.sort_by(|a, b| a.target.cmp(&b.target));
+    let before = observed.cluster.status.as_ref().and_then(|status| status.isolation.as_ref());
+    let same = before.filter(|before| before.probes == probes);
+    let kept = same.filter(|before| !asks_for_a_proof_after(observed, before)).map(|before| before.checked.clone());
+    Some(IsolationStatus { checked: kept.unwrap_or_else(|| seconds(at)), probes })
+}
+
+/// Whether somebody asked for a proof that is fresher than what was reported.
+fn asks_for_a_proof_after(observed: &Observed, reported: &IsolationStatus) -> bool {
+    let asked = observed.cluster.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_VERIFY_ISOLATION));
+    let asked = asked.and_then(|asked| asked.parse::<Timestamp>().ok());
+    let reported = reported.checked.parse::<Timestamp>().ok();
+    asked.is_some_and(|asked| reported.is_none_or(|reported| reported < asked))
+}
+
+/// When to look again for a proof that somebody waits for.
+pub fn proof_awaited(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let reported = observed.cluster.status.as_ref()?.isolation.as_ref()?;
+    asks_for_a_proof_after(observed, reported).then(|| now + SignedDuration::from_secs(3))
+}
+
+fn up_to_date(rollout: &Rollout) -> Verdict {
+    let running = &rollout.stable.release.version;
+    if let Some(progress) = &rollout.progress {
+        let (to, waits_for) = (&progress.to.version, &rollout.waits_for);
+        return match &progress.failure {
+            None => Verdict::no("Upgrading", format!("{to} takes the place of {running}; it waits for {waits_for}")),
+            Some(failure) => {
+                Verdict::no("RollingBack", format!("{to} is taken back ({failure}); it waits for {waits_for}"))
+            }
+        };
+    }
+    let bad = rollout.fleet.quarantined_versions();
+    let bad = match bad.is_empty() {
+        _ if rollout.fleet.is_broken() => {
+            ". The ConfigMap upgrade-fleet of the operator's namespace can't be read; nothing is begun until it is \
+             mended or deleted"
+                .to_owned()
+        }
+        true => String::new(),
+        false => format!(". Taken by no cluster, since they failed one: {}", bad.join(", ")),
+    };
+    let Some(offer) = &rollout.offer else {
+        let renewed = match rollout.decision {
+            Decision::Later { next: Some(next), .. } => {
+                format!("; a renewed pod template is rolled out at {}", seconds(next))
+            }
+            _ => String::new(),
+        };
+        return Verdict::yes("Current", format!("{running} is the newest release that fits{renewed}{bad}"));
+    };
+    let offer = &offer.version;
+    let Decision::Later { wait, next } = rollout.decision else {
+        return Verdict::no("PatchOffered", format!("{offer} is on offer{bad}"));
+    };
+    let why = match (wait, next) {
+        (Wait::Window, Some(next)) => format!("it is taken at {}", seconds(next)),
+        (Wait::Window, None) => "the window in spec.upgrade.window never opens".to_owned(),
+        (Wait::Paused, _) => "spec.upgrade.paused holds it back".to_owned(),
+        (Wait::Asked, _) => "spec.upgrade.autoPatch is off; `kubectl vectorkeep upgrade now` takes it".to_owned(),
+        (Wait::Serving, _) => "it is taken once the cluster serves".to_owned(),
+        (Wait::WayBack, _) => {
+            "the release that runs is not in the EngineCatalog, so there would be no way back; add it".to_owned()
+        }
+        (Wait::Canaries, _) => "clusters labelled vectorkeep.dev/canary=true take it first".to_owned(),
+        (Wait::Room, _) => "enough other clusters are moving right now".to_owned(),
+    };
+    Verdict::no("PatchOffered", format!("{offer} is on offer; {why}{bad}"))
+}
+
+fn upgrade_status(rollout: &Rollout) -> UpgradeStatus {
+    UpgradeStatus {
+        available: rollout.offer.as_ref().map(|offer| offer.version.clone()),
+        next: match rollout.decision {
+            Decision::Later { next, .. } => next.map(seconds),
+            _ => None,
+        },
+        in_progress: rollout.progress.as_ref().map(|progress| UpgradeInProgress {
+            from: progress.from.version.clone(),
+            to: progress.to.version.clone(),
+            started: seconds(progress.started),
+            waits_for: rollout.waits_for.clone(),
+        }),
+        history: rollout.history.clone(),
     }
 }
 

@@ -6,12 +6,13 @@ use kube::Resource;
 use vectorkeep_crds::{DeletionPolicy, status::VectorClusterStatus};
 
 use super::{
+    FleetChange,
     change::Change,
     identity::Identity,
     namespace::{self, Claim},
     role_binding, status,
 };
-use crate::{observed::Observed, settings::Settings};
+use crate::{observed::Observed, settings::Settings, upgrade::fleet::Fleet};
 
 /// One step towards the end of a cluster. Each reconcile takes the steps that are possible now.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub struct TearDown {
     pub released: Change<Namespace>,
     /// Whether nothing is left to wait for, so that the resource may go.
     pub finished: bool,
+    /// What all clusters of the installation agree on: this one moves no more.
+    pub fleet: FleetChange,
     /// What to report until then.
     pub status: VectorClusterStatus,
 }
@@ -50,6 +53,8 @@ pub enum DeletedKind {
     Service,
     /// In the data-plane namespace.
     NetworkPolicy,
+    /// In the data-plane namespace.
+    Pod,
     /// A data-plane namespace with everything in it.
     Namespace,
     /// In the operator's namespace.
@@ -64,7 +69,7 @@ impl TearDown {
         let claim = namespace::claim(identity, observed.namespace.as_ref());
         match observed.cluster.spec.deletion_policy {
             DeletionPolicy::Retain => Self::retain(identity, observed, settings, claim, now),
-            DeletionPolicy::Delete => Self::delete(identity, observed, claim, now),
+            DeletionPolicy::Delete => Self::delete(identity, observed, settings, claim, now),
         }
     }
 
@@ -74,6 +79,7 @@ impl TearDown {
         let mut step = Self::nothing(
             identity,
             observed,
+            settings,
             "Releasing",
             "the engine is being stopped; the volume, certificates and passwords stay",
             now,
@@ -104,10 +110,11 @@ impl TearDown {
     }
 
     /// Everything goes. The operator's own keys go last: while anything of the cluster is left, they may be needed.
-    fn delete(identity: &Identity, observed: &Observed, claim: Claim, now: Timestamp) -> Self {
+    fn delete(identity: &Identity, observed: &Observed, settings: &Settings, claim: Claim, now: Timestamp) -> Self {
         let mut step = Self::nothing(
             identity,
             observed,
+            settings,
             "Deleting",
             "the data-plane namespace is being deleted with everything in it",
             now,
@@ -124,8 +131,18 @@ impl TearDown {
         step
     }
 
-    fn nothing(identity: &Identity, observed: &Observed, reason: &'static str, message: &str, now: Timestamp) -> Self {
+    fn nothing(
+        identity: &Identity,
+        observed: &Observed,
+        settings: &Settings,
+        reason: &'static str,
+        message: &str,
+        now: Timestamp,
+    ) -> Self {
+        let mut fleet = Fleet::read(observed.custody.fleet.as_ref());
+        fleet.rests(&identity.cluster_id);
         Self {
+            fleet: FleetChange::between(&fleet, observed.custody.fleet.as_ref(), settings),
             identity: identity.clone(),
             role_binding: Change::Keep,
             deletions: Vec::new(),

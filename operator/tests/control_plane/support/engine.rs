@@ -68,6 +68,10 @@ impl Engines {
                 "zones": [{"id": "00", "purpose": "system", "version": 1, "state": "Accessible"}],
                 "shards": [],
                 "servingCertificate": {"sha256": verify::fingerprint(&serving["tls.crt"]).expect("PEM")},
+                "servingAuthorities": fingerprints(&serving["ca.crt"]),
+                "internalCertificate": {"sha256": verify::fingerprint(&internal["tls.crt"]).expect("PEM")},
+                "internalAuthorities": fingerprints(&internal["ca.crt"]),
+                "selfTest": {"passed": true, "message": ""},
             }),
         };
         let name = format!("engine-0.engine-peers.{namespace}.svc.cluster.local");
@@ -82,6 +86,14 @@ impl Engines {
         engine.answer["state"] = state.into();
         engine.answer["key"]["state"] = key.into();
         engine.answer["key"]["message"] = message.into();
+    }
+
+    /// Another release of the engine runs.
+    pub fn say_version(&self, cluster_id: &str, version: &str) {
+        let mut engines = self.engines.lock().expect("unpoisoned");
+        let engine =
+            engines.values_mut().find(|engine| engine.answer["clusterId"] == cluster_id).expect("a running engine");
+        engine.answer["version"] = version.into();
     }
 
     /// Ends the engine of a cluster.
@@ -125,11 +137,18 @@ fn entries(secret: Secret) -> HashMap<String, String> {
         .collect()
 }
 
+fn fingerprints(bundle: &str) -> Vec<String> {
+    let end = "-----END CERTIFICATE-----\n";
+    bundle.split_inclusive(end).map(|certificate| verify::fingerprint(certificate).expect("PEM")).collect()
+}
+
 fn server_config(entries: &HashMap<String, String>) -> ServerConfig {
     let provider = Arc::new(tls::provider());
     let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
     let mut roots = RootCertStore::empty();
-    roots.add(certificate(&entries["ca.crt"])).expect("a root");
+    for authority in CertificateDer::pem_slice_iter(entries["ca.crt"].as_bytes()) {
+        roots.add(authority.expect("PEM")).expect("a root");
+    }
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .expect("a verifier");

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{Namespace, Pod, PodTemplateSpec},
+};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -60,7 +63,7 @@ const CONTROLLERS: &str = "namespace-controller,serviceaccount-controller,garbag
 #[derive(Clone, Debug)]
 pub struct Flags {
     pub instance: String,
-    pub engine_image: String,
+    pub pod_annotations: Vec<String>,
     pub connect_to: Option<SocketAddr>,
     pub cluster_ranges: Vec<String>,
 }
@@ -69,7 +72,7 @@ impl Default for Flags {
     fn default() -> Self {
         Self {
             instance: "operator-0".into(),
-            engine_image: image("engine", 'b'),
+            pod_annotations: Vec::new(),
             connect_to: None,
             cluster_ranges: Vec::new(),
         }
@@ -79,6 +82,13 @@ impl Default for Flags {
 pub fn image(name: &str, digit: char) -> String {
     let digest: String = std::iter::repeat_n(digit, 64).collect();
     format!("localhost/vectorkeep-{name}@sha256:{digest}")
+}
+
+fn template_name(template: &PodTemplateSpec) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(template).expect("JSON").hash(&mut hasher);
+    format!("engine-{:x}", hasher.finish())
 }
 
 fn repository() -> PathBuf {
@@ -135,8 +145,14 @@ fn install(kubeconfig: &Path) {
         .args(["--set", &format!("operator.image={}", image("operator", 'a'))])
         .args(["--set", &format!("engine.image={}", image("engine", 'b'))]));
     kubectl(kubeconfig, &["create", "namespace", OPERATOR_NAMESPACE], "");
-    kubectl(kubeconfig, &["apply", "--server-side", "--namespace", OPERATOR_NAMESPACE, "-f", "-"], &manifest);
-    kubectl(kubeconfig, &["wait", "--for=condition=Established", "crd/vectorclusters.vectorkeep.dev"], "");
+    let apply = ["apply", "--server-side", "--namespace", OPERATOR_NAMESPACE, "-f", "-"];
+    // The catalog is of a kind that the chart defines itself: it is refused until its definition is established. Helm
+    // makes it after everything else.
+    let _ = try_kubectl(kubeconfig, &apply, &manifest);
+    for definition in ["crd/vectorclusters.vectorkeep.dev", "crd/enginecatalogs.vectorkeep.dev"] {
+        kubectl(kubeconfig, &["wait", "--for=condition=Established", definition], "");
+    }
+    kubectl(kubeconfig, &apply, &manifest);
 }
 
 /// Runs `kubectl` with an input; answers what it says, or panics with its complaint.
@@ -224,12 +240,15 @@ impl World {
             .args(["--installation-id", INSTALLATION])
             .args(["--namespace", OPERATOR_NAMESPACE])
             .args(["--instance", &flags.instance])
-            .args(["--engine-image", &flags.engine_image])
+            .args(["--upgrade-gate-seconds", "15"])
             .args(["--listen", "127.0.0.1:0"])
             .args(["--resync", "3", "--poll-interval", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file);
+        for annotation in &flags.pod_annotations {
+            command.args(["--engine-pod-annotation", annotation]);
+        }
         for range in &flags.cluster_ranges {
             command.args(["--cluster-cidr", range]);
         }
@@ -268,16 +287,48 @@ impl World {
         vectorkeep_crds::identity::data_plane_namespace(&self.cluster_id(name))
     }
 
-    /// Plays kubelet and the StatefulSet controller: the engine's pod is ready.
+    /// Plays kubelet and the StatefulSet controller: the engine's pod is there, of the workload's template, and ready.
     pub async fn pod_is_ready(&self, name: &str) {
-        let api: Api<k8s_openapi::api::apps::v1::StatefulSet> =
-            Api::namespaced(self.client.clone(), &self.data_plane(name));
-        let generation = api.get("engine").await.expect("a workload").metadata.generation;
+        let namespace = self.data_plane(name);
+        let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
+        let workload = api.get("engine").await.expect("a workload");
+        let template = workload.spec.expect("a spec").template;
+        // Named after the template, as Kubernetes does it, if not by the same hash.
+        let revision = template_name(&template);
+        self.run_pod(&namespace, template, &revision).await;
         let status = json!({"status": {
-            "observedGeneration": generation, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1,
-            "currentRevision": "a", "updateRevision": "a",
+            "observedGeneration": workload.metadata.generation, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1,
+            "currentRevision": revision, "updateRevision": revision,
         }});
         api.patch_status("engine", &PatchParams::default(), &Patch::Merge(status)).await.expect("written");
+    }
+
+    /// Plays the StatefulSet controller: the pod goes once its workload is gone.
+    pub async fn pod_goes_with_its_workload(&self, name: &str) {
+        let namespace = self.data_plane(name);
+        let sets: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
+        self.until("the workload to go", || async { sets.get_opt("engine").await.ok()?.is_none().then_some(()) }).await;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        pods.delete("engine-0", &DeleteParams::default().grace_period(0)).await.expect("deleted");
+    }
+
+    async fn run_pod(&self, namespace: &str, template: PodTemplateSpec, revision: &str) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let label = "controller-revision-hash";
+        if let Some(pod) = api.get_opt("engine-0").await.expect("readable") {
+            if pod.labels().get(label).map(String::as_str) == Some(revision) {
+                return;
+            }
+            api.delete("engine-0", &DeleteParams::default().grace_period(0)).await.expect("deleted");
+        }
+        let mut pod = Pod { metadata: template.metadata.unwrap_or_default(), spec: template.spec, status: None };
+        pod.metadata.name = Some("engine-0".into());
+        pod.metadata.labels.get_or_insert_default().insert(label.into(), revision.to_owned());
+        api.create(&PostParams::default(), &pod).await.expect("created");
+        let ready = json!({"status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": jiff::Timestamp::now().to_string()},
+        ]}});
+        api.patch_status("engine-0", &PatchParams::default(), &Patch::Merge(ready)).await.expect("written");
     }
 
     /// What was created in a namespace, in the order in which the API server's audit log has it.
@@ -296,6 +347,14 @@ impl World {
                 (field("resource"), field("name"))
             })
             .collect()
+    }
+
+    /// Puts releases into the catalog beside the chart's, as an administrator would.
+    pub fn offer(&self, releases: &[(&str, &str)]) {
+        let mut all = vec![json!({"version": "0.1.0", "image": image("engine", 'b')})];
+        all.extend(releases.iter().map(|(version, image)| json!({"version": version, "image": image})));
+        let patch = json!({"spec": {"releases": all}}).to_string();
+        kubectl(&self.kubeconfig, &["patch", "enginecatalog", "vectorkeep", "--type=merge", "-p", &patch], "");
     }
 
     pub async fn condition(&self, name: &str, type_: &str) -> Option<Condition> {
@@ -336,6 +395,7 @@ impl World {
 
     /// Takes away what this test made, so that the next test's operator has nothing to do with it.
     pub async fn clean_up(&self) {
+        self.offer(&[]);
         let clusters = self.clusters();
         for cluster in clusters.list(&Default::default()).await.expect("listed") {
             let patch = json!({"metadata": {"finalizers": null}});

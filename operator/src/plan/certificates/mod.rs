@@ -1,0 +1,136 @@
+//! Which certificates are good, which are to be made, and how far the rotation of a CA is.
+
+mod authority;
+mod leaf;
+mod request;
+mod rotation;
+
+use jiff::{SignedDuration, Timestamp};
+use vectorkeep_crds::VectorClusterSpec;
+
+pub use authority::{Authority, AuthorityChange, Phase};
+pub use leaf::LeafChange;
+pub use rotation::{Role, Rotation, has_unreadable_request};
+
+use super::{identity::Identity, refusal::Refusal};
+use crate::{
+    admin::EngineView,
+    observed::{Observed, SecretSeen},
+};
+use request::Lives;
+use rotation::{Asked, Circumstances};
+
+/// Secret with the certificate that clients see.
+pub const SERVING_TLS: &str = "engine-serving-tls";
+/// Secret with the certificate of the engine's health and admin ports.
+pub const INTERNAL_TLS: &str = "engine-internal-tls";
+
+/// Name, in the operator's namespace, of the secret with the internal CA.
+pub fn internal_ca_name(cluster_id: &str) -> String {
+    format!("ca-internal-{cluster_id}")
+}
+
+/// Name, in the operator's namespace, of the secret with the serving CA.
+pub fn serving_ca_name(cluster_id: &str) -> String {
+    format!("ca-serving-{cluster_id}")
+}
+
+/// Name, in the operator's namespace, of the secret with the operator's client certificate.
+pub fn operator_client_name(cluster_id: &str) -> String {
+    format!("operator-client-{cluster_id}")
+}
+
+/// What becomes of each certificate of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificates {
+    /// The internal CA.
+    pub internal_ca: AuthorityChange,
+    /// The serving CA.
+    pub serving_ca: AuthorityChange,
+    /// What clients see; signed by the serving CA.
+    pub serving: LeafChange,
+    /// Health and admin ports; signed by the internal CA.
+    pub internal: LeafChange,
+    /// The operator as a client; signed by the internal CA.
+    pub operator_client: LeafChange,
+    /// Rotations that are under way.
+    pub rotations: Vec<Rotation>,
+    /// The next moment at which time alone changes something.
+    pub next: Option<Timestamp>,
+}
+
+impl Certificates {
+    /// The certificates of a cluster, judged at `now`.
+    ///
+    /// CAs are judged first, and what they sign by what they will be once that is written: a CA takes one step at most,
+    /// and whatever is interrupted after it finds the same work to do.
+    pub fn plan(
+        identity: &Identity,
+        spec: &VectorClusterSpec,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let lives = Lives::of(&spec.tls)?;
+        let custody = &observed.custody;
+        let children = observed.children.as_ref();
+        let serving_tls = children.and_then(|children| children.serving_tls.as_ref());
+        let internal_tls = children.and_then(|children| children.internal_tls.as_ref());
+        let operator_tls = custody.operator_client.as_ref();
+        let engine = match &observed.engine {
+            EngineView::Answered(status) => Some(&**status),
+            EngineView::NotAsked | EngineView::Silent { .. } => None,
+        };
+        let asked = Asked::of(observed);
+        let inside = Circumstances {
+            role: Role::Internal,
+            request: request::internal_ca(identity, &lives),
+            // Engine and operator are all that rely on it, and both are known to be ready.
+            overlap: SignedDuration::ZERO,
+            asked,
+            trusted: engine.map_or(&[][..], |engine| engine.internal_authorities.as_slice()),
+            shown: engine.and_then(|engine| engine.internal_certificate.as_ref()),
+            published: None,
+            leaf: internal_tls,
+            client: operator_tls,
+            now,
+        };
+        let outside = Circumstances {
+            role: Role::Serving,
+            request: request::serving_ca(identity, spec, &lives),
+            overlap: lives.overlap,
+            asked,
+            trusted: engine.map_or(&[][..], |engine| engine.serving_authorities.as_slice()),
+            shown: engine.and_then(|engine| engine.serving_certificate.as_ref()),
+            published: super::record::published_authority(observed),
+            leaf: serving_tls,
+            client: None,
+            now,
+        };
+        let internal_ca = inside.change(custody.internal_ca.as_ref());
+        let serving_ca = outside.change(custody.serving_ca.as_ref());
+        let mandate = serving_ca.mandate();
+        let serving =
+            leaf::change(request::serving(identity, spec, &lives, mandate.as_ref()), serving_tls, &serving_ca, now);
+        let internal = leaf::change(request::internal(identity, &lives), internal_tls, &internal_ca, now);
+        let operator_client = leaf::change(request::operator(identity, &lives), operator_tls, &internal_ca, now);
+        let renewals = [&serving, &internal, &operator_client]
+            .into_iter()
+            .filter_map(|leaf| leaf.validity())
+            .map(|validity| validity.renewal())
+            // What is due and yet kept ends with its CA.
+            .filter(|renewal| *renewal > now);
+        let next = renewals.chain(inside.moments(&internal_ca)).chain(outside.moments(&serving_ca)).min();
+        let rotations = [inside.report(&internal_ca), outside.report(&serving_ca)].into_iter().flatten().collect();
+        Ok(Self { internal_ca, serving_ca, serving, internal, operator_client, rotations, next })
+    }
+
+    /// The moment at which the first of them is due, or a rotation may go on.
+    pub fn next_renewal(&self) -> Option<Timestamp> {
+        self.next
+    }
+}
+
+/// One entry of a secret, as text.
+fn text(seen: &SecretSeen, key: &str) -> Option<String> {
+    seen.entry(key)?.reveal_text().map(str::to_owned)
+}
