@@ -9,14 +9,18 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::{Value, json};
 use vectorkeep_crds::{
     VectorCluster,
     identity::connection_secret_name,
     well_known::{DEFAULT_OPERATOR_NAMESPACE, INSTALLATION_CONFIG_MAP, INSTALLATION_ID_KEY},
 };
+
+/// Who a change is by, in the resource's managed fields.
+const FIELD_MANAGER: &str = "kubectl-vectorkeep";
 
 /// Flags that say which Kubernetes cluster and which namespace.
 #[derive(Debug, Args)]
@@ -47,6 +51,17 @@ pub(crate) enum Error {
     /// An object could not be read.
     #[error("{kind} {name} can't be read")]
     Read {
+        /// What.
+        kind: &'static str,
+        /// Which.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// An object could not be changed.
+    #[error("{kind} {name} can't be changed")]
+    Change {
         /// What.
         kind: &'static str,
         /// Which.
@@ -90,12 +105,104 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// No proof came in time.
+    #[error(
+        "no fresh proof of the isolation of {namespace}/{name} came in time; `kubectl vectorkeep status {name} -n \
+         {namespace}` says what the cluster waits for"
+    )]
+    NoProof {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
     /// Standard output can't be written to.
     #[error("the answer can't be printed")]
     Print(#[source] std::io::Error),
     /// Something could not be written as JSON.
-    #[error("the statement can't be shown")]
+    #[error("the answer can't be written as JSON")]
     Json(#[from] serde_json::Error),
+    /// Something did not come about in time.
+    #[error("VectorCluster {cluster}: {missing} within {limit}. {remedy}")]
+    TooSlow {
+        /// Namespace and name.
+        cluster: String,
+        /// What did not happen.
+        missing: String,
+        /// How long.
+        limit: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nothing new is begun, so nothing can be asked for.
+    #[error(
+        "upgrades of the VectorCluster {namespace}/{name} are paused (spec.upgrade.paused): `kubectl vectorkeep \
+         upgrade resume {name} -n {namespace}` first"
+    )]
+    UpgradesPaused {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The resource has not agreed to a drill.
+    #[error(
+        "the VectorCluster {namespace}/{name} does not allow drills, which take it out of service: `kubectl annotate \
+         vectorcluster {name} -n {namespace} {annotation}={value}` allows them"
+    )]
+    DrillNotAllowed {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// The annotation that is missing.
+        annotation: &'static str,
+        /// What it has to say.
+        value: &'static str,
+    },
+    /// A drill of a key that nobody can disable.
+    #[error("the VectorCluster {0} uses a local key, which nobody can disable: a drill needs encryption.aws")]
+    DrillOfLocalKey(String),
+    /// A drill of a cluster that is out of service already.
+    #[error(
+        "the VectorCluster {namespace}/{name} is not ready, so a drill would measure nothing: `kubectl vectorkeep \
+         status {name} -n {namespace}` says why"
+    )]
+    DrillNotReady {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// Standard input has ended.
+    #[error(
+        "nobody can press Enter, since standard input has ended: pass --yes. If the key was disabled, enable it again"
+    )]
+    NobodyAnswers,
+    /// Standard input can't be read.
+    #[error("Enter can't be waited for: pass --yes. If the key was disabled, enable it again")]
+    Ask(#[source] std::io::Error),
+}
+
+impl Error {
+    /// What is behind it, nearest first.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let api = error
+                .downcast_ref::<kube::Error>()
+                .or_else(|| error.downcast_ref::<Box<kube::Error>>().map(|error| &**error));
+            if let Some(kube::Error::Api(status)) = api {
+                // Its own text says everything twice, the second time as a dump.
+                causes.push(status.message.clone());
+                break;
+            }
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        causes
+    }
 }
 
 /// A client and the namespace that it works in.
@@ -138,17 +245,29 @@ impl Access {
 impl Session {
     /// The resource, if there is one.
     pub(crate) async fn cluster(&self, name: &str) -> Result<Option<VectorCluster>, Error> {
-        Api::<VectorCluster>::namespaced(self.client.clone(), &self.namespace)
-            .get_opt(name)
-            .await
-            .map_err(|source| read("VectorCluster", name, source))
+        self.clusters().get_opt(name).await.map_err(|source| read("VectorCluster", name, source))
     }
 
     /// The resource, which must be there.
     pub(crate) async fn existing_cluster(&self, name: &str) -> Result<VectorCluster, Error> {
-        self.cluster(name)
-            .await?
-            .ok_or_else(|| Error::NoCluster { name: name.to_owned(), namespace: self.namespace.clone() })
+        self.cluster(name).await?.ok_or_else(|| self.no_cluster(name))
+    }
+
+    /// Changes some fields of the resource and leaves the others alone.
+    pub(crate) async fn merge(&self, name: &str, change: Value) -> Result<VectorCluster, Error> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match self.clusters().patch(name, &parameters, &Patch::Merge(change)).await {
+            Ok(cluster) => Ok(cluster),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(self.no_cluster(name)),
+            Err(source) => {
+                Err(Error::Change { kind: "VectorCluster", name: name.to_owned(), source: Box::new(source) })
+            }
+        }
+    }
+
+    /// Sets an annotation of the resource.
+    pub(crate) async fn annotate(&self, name: &str, annotation: &str, value: &str) -> Result<VectorCluster, Error> {
+        self.merge(name, json!({ "metadata": { "annotations": { annotation: value } } })).await
     }
 
     /// The connection secret of a cluster.
@@ -179,6 +298,14 @@ impl Session {
             .await
             .map_err(|source| read("ConfigMap", INSTALLATION_CONFIG_MAP, source))?;
         Ok(found.and_then(|found| found.data).and_then(|mut data| data.remove(INSTALLATION_ID_KEY)))
+    }
+
+    fn clusters(&self) -> Api<VectorCluster> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    fn no_cluster(&self, name: &str) -> Error {
+        Error::NoCluster { name: name.to_owned(), namespace: self.namespace.clone() }
     }
 }
 

@@ -6,15 +6,29 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Secret;
+use serde::Serialize;
 use vectorkeep_crds::identity::connection_secret_name;
 
 use crate::{
     access::{Access, Error},
-    output,
+    output::{self, Format},
 };
+
+/// What a program needs to connect.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection<'a> {
+    uri: &'a str,
+    ca_file: &'a Path,
+    user: Option<String>,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
+}
 
 pub(crate) async fn run(
     access: &Access,
+    format: Format,
     name: &str,
     ca_file: Option<PathBuf>,
     show_password: bool,
@@ -27,9 +41,19 @@ pub(crate) async fn run(
     let authority = entry(&secret, "ca.crt").ok_or_else(missing)?;
     let path = ca_file.unwrap_or_else(|| PathBuf::from(format!("{name}-ca.crt")));
     std::fs::write(&path, authority).map_err(|source| Error::Write { path: path.clone(), source })?;
-    let token = entry(&secret, "token").filter(|_| show_password);
-    output::print(&snippet(&session.namespace, name, &uri, &path, token.as_deref()))?;
+    let connection = Connection::of(&secret, &uri, &path, show_password);
+    output::answer(format, &connection, || {
+        let token = entry(&secret, "token").filter(|_| show_password);
+        snippet(&session.namespace, name, &uri, &path, token.as_deref())
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl<'a> Connection<'a> {
+    fn of(secret: &Secret, uri: &'a str, ca_file: &'a Path, show_password: bool) -> Self {
+        let password = entry(secret, "password").filter(|_| show_password);
+        Self { uri, ca_file, user: entry(secret, "username"), password }
+    }
 }
 
 fn entry(secret: &Secret, key: &str) -> Option<String> {
@@ -81,5 +105,18 @@ mod tests {
         assert!(without.contains("VECTORKEEP_TOKEN") && without.contains(URI));
         let with = snippet("acme", "support", URI, file, Some("root:drawn"));
         assert!(with.contains("token=\"root:drawn\"") && !with.contains("VECTORKEEP_TOKEN"));
+    }
+
+    #[test]
+    fn the_json_holds_the_password_only_on_demand() {
+        let data = [("username", "root"), ("password", "drawn")];
+        let data = data.map(|(key, value)| (key.to_owned(), k8s_openapi::ByteString(value.as_bytes().to_vec())));
+        let secret = Secret { data: Some(data.into()), ..Secret::default() };
+        let json = |show_password| {
+            let connection = Connection::of(&secret, URI, Path::new("support-ca.crt"), show_password);
+            serde_json::to_value(connection).expect("JSON")
+        };
+        assert_eq!(json(false), serde_json::json!({ "uri": URI, "caFile": "support-ca.crt", "user": "root" }));
+        assert_eq!(json(true)["password"], "drawn");
     }
 }

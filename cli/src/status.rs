@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use k8s_openapi::api::events::v1::Event;
+use serde::Serialize;
 use vectorkeep_crds::{
     VectorCluster,
     status::{Condition, VectorClusterStatus},
@@ -10,29 +11,64 @@ use vectorkeep_crds::{
 
 use crate::{
     access::{Access, Error},
-    output,
+    output::{self, Format},
+    upgrade,
 };
 
-pub(crate) async fn run(access: &Access, name: &str) -> Result<ExitCode, Error> {
+/// What is known of a cluster.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    /// Ready, as of the resource's current generation.
+    ready: bool,
+    generation: Option<i64>,
+    deleting: bool,
+    upgrades_paused: bool,
+    status: Option<&'a VectorClusterStatus>,
+    /// The latest warnings of a cluster that is not ready, newest first.
+    warnings: Vec<Warning>,
+}
+
+/// What was told about a cluster as a warning.
+#[derive(Serialize)]
+struct Warning {
+    at: String,
+    reason: String,
+    note: String,
+}
+
+pub(crate) async fn run(access: &Access, format: Format, name: &str) -> Result<ExitCode, Error> {
     let session = access.session().await?;
     let cluster = session.existing_cluster(name).await?;
-    let mut text = render(&session.namespace, name, &cluster);
-    if !is_ready(&cluster) {
-        text.push_str(&render_warnings(session.warnings(&cluster).await));
-    }
-    output::print(&text)?;
-    Ok(if is_ready(&cluster) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let ready = is_ready(&cluster);
+    let report = Report {
+        namespace: &session.namespace,
+        name,
+        ready,
+        generation: cluster.metadata.generation,
+        deleting: cluster.metadata.deletion_timestamp.is_some(),
+        upgrades_paused: cluster.spec.upgrade.paused,
+        status: cluster.status.as_ref(),
+        warnings: if ready { Vec::new() } else { latest(session.warnings(&cluster).await) },
+    };
+    output::answer(format, &report, || {
+        render(&session.namespace, name, &cluster) + &render_warnings(&report.warnings)
+    })?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Ready, as of the resource's current generation.
-fn is_ready(cluster: &VectorCluster) -> bool {
+pub(crate) fn is_ready(cluster: &VectorCluster) -> bool {
     cluster.status.as_ref().is_some_and(|status| {
         status.observed_generation >= cluster.metadata.generation
             && condition(status, "Ready").is_some_and(|ready| ready.status == "True")
     })
 }
 
-fn condition<'a>(status: &'a VectorClusterStatus, type_: &str) -> Option<&'a Condition> {
+/// A condition by its type.
+pub(crate) fn condition<'a>(status: &'a VectorClusterStatus, type_: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
@@ -44,18 +80,27 @@ fn render(namespace: &str, name: &str, cluster: &VectorCluster) -> String {
 }
 
 /// The latest warnings, newest first: what failed between two conditions is only told there.
-fn render_warnings(mut events: Vec<Event>) -> String {
+fn latest(mut events: Vec<Event>) -> Vec<Warning> {
     const SHOWN: usize = 3;
     let time = |event: &Event| {
         let series = event.series.as_ref().map(|series| series.last_observed_time.0);
         series.or(event.event_time.as_ref().map(|time| time.0))
     };
     events.sort_by_key(time);
+    let newest = events.iter().rev().take(SHOWN);
+    newest
+        .map(|event| Warning {
+            at: time(event).map(|time| time.to_string()).unwrap_or_default(),
+            reason: event.reason.clone().unwrap_or_default(),
+            note: event.note.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn render_warnings(warnings: &[Warning]) -> String {
     let mut text = String::new();
-    for event in events.iter().rev().take(SHOWN) {
-        let at = time(event).map(|time| time.to_string()).unwrap_or_default();
-        let reason = event.reason.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "  Warning at {at:.19}: {reason}: {}", event.note.as_deref().unwrap_or_default());
+    for Warning { at, reason, note } in warnings {
+        let _ = writeln!(text, "  Warning at {at:.19}: {reason}: {note}");
     }
     text
 }
@@ -109,6 +154,9 @@ fn write_status(text: &mut String, namespace: &str, name: &str, cluster: &Vector
     {
         writeln!(text, "  {:<12} valid until {end}", "Certificate")?;
     }
+    for (title, value) in upgrade::outlook(namespace, name, cluster) {
+        writeln!(text, "  {title:<12} {value}")?;
+    }
     writeln!(text)?;
     for condition in &status.conditions {
         if condition.type_ != "Ready" {
@@ -152,6 +200,28 @@ status:
         assert_eq!(lines.next(), Some("acme/support: NOT READY"));
         assert_eq!(lines.next(), Some("  KeyRefused: enable the key"));
         assert!(text.contains("last answer at 2026-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn upgrades_are_shown_with_what_is_next() {
+        let mut cluster = cluster("True", 2);
+        let upgrade = serde_yaml_ng::from_str("{available: 1.4.3, next: '2026-01-04T03:00:00Z'}").expect("valid");
+        cluster.status.as_mut().expect("a status").upgrade = Some(upgrade);
+        let text = render("acme", "support", &cluster);
+        assert!(text.contains("\n  Available    1.4.3, taken at 2026-01-04T03:00:00Z\n"));
+    }
+
+    #[test]
+    fn the_latest_warnings_come_first() {
+        let event = |time: &str| -> Event {
+            serde_json::from_value(serde_json::json!({
+                "eventTime": time, "reason": "WriteFailed", "note": "no quota", "metadata": {}
+            }))
+            .expect("valid")
+        };
+        let warnings = latest(vec![event("2026-01-01T00:00:00.000000Z"), event("2026-01-02T00:00:00.000000Z")]);
+        let text = render_warnings(&warnings);
+        assert!(text.starts_with("  Warning at 2026-01-02T00:00:00: WriteFailed: no quota\n"));
     }
 
     #[test]

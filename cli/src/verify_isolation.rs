@@ -1,0 +1,145 @@
+//! `kubectl vectorkeep verify-isolation`: a fresh proof that a cluster's network policies are enforced.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use vectorkeep_crds::{
+    VectorCluster,
+    status::{Condition, IsolationProbe, IsolationStatus},
+    well_known::ANNOTATION_VERIFY_ISOLATION,
+};
+
+use crate::{
+    access::{Access, Error},
+    duration,
+    output::{self, Format},
+    status::condition,
+    table::table,
+    wait::{self, Pace},
+};
+
+/// Flags of `verify-isolation`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Name of the VectorCluster.
+    name: String,
+    /// How long to wait for a fresh proof. The engine tries every minute.
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = duration::parse)]
+    timeout: Duration,
+}
+
+/// What was found.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    /// Whether the engine reached nothing that it must not reach, and the operator reached something of it.
+    proven: bool,
+    /// The listeners, and who reached them.
+    isolation: Option<&'a IsolationStatus>,
+    /// The condition `NetworkIsolated`.
+    condition: Option<&'a Condition>,
+}
+
+pub(crate) async fn run(access: &Access, format: Format, verify: &Verify) -> Result<ExitCode, Error> {
+    let session = access.session().await?;
+    let name = verify.name.as_str();
+    // Whole seconds, as the status has them.
+    let asked = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_else(|_| Timestamp::now());
+    session.annotate(name, ANNOTATION_VERIFY_ISOLATION, &asked.to_string()).await?;
+    eprintln!("# The engine tries the listeners that it must not reach; the operator tries them too.");
+    let pace = Pace { every: Duration::from_secs(1), limit: verify.timeout };
+    let fresh =
+        wait::until(&session, name, pace, |cluster, _| is_fresh(cluster, asked).then(|| cluster.clone())).await?;
+    let Some(cluster) = fresh else {
+        return Err(Error::NoProof { name: name.to_owned(), namespace: session.namespace.clone() });
+    };
+    let report = Report {
+        namespace: &session.namespace,
+        name,
+        proven: is_proven(&cluster),
+        isolation: isolation(&cluster),
+        condition: isolated(&cluster),
+    };
+    output::answer(format, &report, || render(&cluster))?;
+    Ok(if report.proven { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn isolation(cluster: &VectorCluster) -> Option<&IsolationStatus> {
+    cluster.status.as_ref()?.isolation.as_ref()
+}
+
+fn isolated(cluster: &VectorCluster) -> Option<&Condition> {
+    condition(cluster.status.as_ref()?, "NetworkIsolated")
+}
+
+fn is_fresh(cluster: &VectorCluster, asked: Timestamp) -> bool {
+    let checked = isolation(cluster).and_then(|isolation| isolation.checked.parse::<Timestamp>().ok());
+    checked.is_some_and(|checked| checked >= asked)
+}
+
+fn is_proven(cluster: &VectorCluster) -> bool {
+    isolated(cluster).is_some_and(|isolated| isolated.status == "True")
+}
+
+fn render(cluster: &VectorCluster) -> String {
+    let rows: Vec<_> = isolation(cluster).into_iter().flat_map(|isolation| &isolation.probes).map(row).collect();
+    let mut text = table(["LISTENER", "ENGINE", "OPERATOR (CONTROL)", "VERDICT"], &rows);
+    if let Some(isolated) = isolated(cluster) {
+        text.push_str(&format!("\nNetworkIsolated={} {}: {}\n", isolated.status, isolated.reason, isolated.message));
+    }
+    text
+}
+
+fn row(probe: &IsolationProbe) -> [String; 4] {
+    let reached = |reached: bool| if reached { "reached" } else { "not reached" }.to_owned();
+    let verdict = match (probe.engine_reached, probe.control_reached) {
+        (true, _) => "NOT ISOLATED",
+        (false, true) => "isolated",
+        (false, false) => "proves nothing",
+    };
+    [probe.target.clone(), reached(probe.engine_reached), reached(probe.control_reached), verdict.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(isolated: &str, engine: bool, control: bool) -> VectorCluster {
+        serde_yaml_ng::from_str(&format!(
+            "
+apiVersion: vectorkeep.dev/v1alpha1
+kind: VectorCluster
+metadata: {{name: support, namespace: acme}}
+spec: {{encryption: {{local: {{}}}}}}
+status:
+  isolation:
+    checked: '2026-01-01T00:00:30Z'
+    probes: [{{target: 'probe:8444', engineReached: {engine}, controlReached: {control}}}]
+  conditions:
+  - {{type: NetworkIsolated, status: '{isolated}', reason: R, message: as it is, lastTransitionTime: x}}
+"
+        ))
+        .expect("valid")
+    }
+
+    #[test]
+    fn a_proof_takes_an_engine_that_fails_and_an_operator_that_does_not() {
+        assert!(
+            render(&cluster("True", false, true)).contains("probe:8444   not reached   reached              isolated")
+        );
+        assert!(render(&cluster("False", true, true)).contains("NOT ISOLATED"));
+        assert!(render(&cluster("Unknown", false, false)).contains("proves nothing"));
+        assert!(is_proven(&cluster("True", false, true)) && !is_proven(&cluster("Unknown", false, false)));
+    }
+
+    #[test]
+    fn a_proof_from_before_the_request_does_not_count() {
+        let cluster = cluster("True", false, true);
+        assert!(is_fresh(&cluster, "2026-01-01T00:00:30Z".parse().expect("a time")));
+        assert!(!is_fresh(&cluster, "2026-01-01T00:00:31Z".parse().expect("a time")));
+    }
+}
