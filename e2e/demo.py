@@ -17,7 +17,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from .harness import cluster as clusters
 from .harness import images, scan, words
-from .harness.installation import OPERATOR_NAMESPACE, Client, Installation, Tenant
+from .harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant
 from .harness.kms import KmsSimulator
 from .harness.shell import ROOT, wait_for
 
@@ -48,9 +48,10 @@ def main() -> int:
     built = step("images, assembled and loaded", lambda: images.build_and_load(cluster))
     simulator = KmsSimulator(cluster, built)
     step("the customer's KMS (a simulator, over TLS)", simulator.__enter__)
-    step("VectorKeep, by Helm", Installation(cluster, built).install)
+    installation = Installation(cluster, built)
+    step("VectorKeep, by Helm", installation.install)
     try:
-        summary = {"cluster": cluster.kind} | drive(cluster, simulator, data)
+        summary = {"cluster": cluster.kind} | drive(cluster, installation, simulator, data)
     finally:
         simulator.__exit__()
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +64,8 @@ def main() -> int:
     return 0 if passed(summary) else 1
 
 
-def drive(cluster: clusters.Cluster, simulator: KmsSimulator, data: words.Words) -> dict:
-    """One tenant, from its key to its return after a cut-off."""
+def drive(cluster: clusters.Cluster, installation: Installation, simulator: KmsSimulator, data: words.Words) -> dict:
+    """One tenant, from its key to its return after a cut-off, and to its first patch."""
     tenant = Tenant(cluster, simulator, "acme", "words")
     step("what an earlier demo left, removed", tenant.delete)
     step("a key whose policy is what `kubectl vectorkeep key-policy` says", tenant.create_key)
@@ -85,6 +86,8 @@ def drive(cluster: clusters.Cluster, simulator: KmsSimulator, data: words.Words)
         after = step("the process replaced; canaries looked for", lambda: look(cluster, tenant, canaries))
         recovery = step("the master key enabled, until every row is back", lambda: enable(tenant, access, len(data.words)))
         rows = count(access.connect())
+        report = step(f"a patch ({NEXT_VERSION}) on offer; taken inside the window, behind gates", lambda: patch(installation, tenant))
+        patched = step("every row there after the patch", lambda: count_again(access, len(data.words)))
     return {
         "apply_to_ready_seconds": round(ready, 1),
         "rows_inserted": len(data.words),
@@ -94,6 +97,10 @@ def drive(cluster: clusters.Cluster, simulator: KmsSimulator, data: words.Words)
         "cut_off_seconds": round(cut_off, 1),
         "recovery_seconds": round(recovery, 1),
         "rows_after_recovery": rows,
+        "patched_to": report["to"],
+        "patch_seconds": report["durationSeconds"],
+        "patch_unavailable_seconds": report["unavailableSeconds"],
+        "rows_after_patch": patched,
         "canaries_found": after,
         "canaries_found_before": {"memory": before},
     }
@@ -180,6 +187,20 @@ def enable(tenant: Tenant, access: Client, rows: int) -> float:
     return time.monotonic() - started
 
 
+def patch(installation: Installation, tenant: Tenant) -> dict:
+    """Offers the next patch and opens the window; the report of what the operator made of it."""
+    installation.offer({"version": NEXT_VERSION, "image": images.next_patch(installation.cluster)})
+    wait_for("the offer", lambda: tenant.upgrade().get("available") == NEXT_VERSION, 60)
+    tenant.patch({"upgrade": {"window": {"schedule": "* * * * *", "duration": "1h"}}})
+    return wait_for("the report", lambda: next(iter(tenant.upgrade().get("history", [])), None), 360)
+
+
+def count_again(access: Client, rows: int) -> int:
+    """Rows in the collection, once they are served."""
+    wait_for("all rows", lambda: count(access.connect(timeout=10)) == rows, 180, 0.5)
+    return count(access.connect())
+
+
 def flat(summary: dict) -> list[tuple[str, object]]:
     """The table's lines."""
     lines: list[tuple[str, object]] = []
@@ -194,7 +215,8 @@ def flat(summary: dict) -> list[tuple[str, object]]:
 def passed(summary: dict) -> bool:
     """Whether the promises held."""
     return (
-        summary["rows_after_recovery"] == summary["rows_inserted"]
+        summary["rows_after_recovery"] == summary["rows_after_patch"] == summary["rows_inserted"]
+        and summary["patched_to"] == NEXT_VERSION
         and not any(summary["canaries_found"].values())
         and summary["canaries_found_before"]["memory"] > 0
     )

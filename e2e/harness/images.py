@@ -9,6 +9,8 @@ from .shell import CACHE, program, run
 
 # The domain is reserved (RFC 2606): no registry can answer to it, so a node can only use what was loaded into it.
 REGISTRY = "vectorkeep.invalid"
+# Where every engine image has its program.
+ENGINE = "/vectorkeep-engine"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,27 @@ def build_and_load(cluster: Cluster) -> Images:
     )
 
 
-def _image(cluster: Cluster, name: str, binary: str) -> str:
+def next_patch(cluster: Cluster) -> str:
+    """The engine's next patch release: a build of its own that reports a higher version."""
+    return _image(cluster, "engine-next", "examples/next_patch", "--path", ENGINE)
+
+
+def crashing(cluster: Cluster) -> str:
+    """A release whose program ends at once."""
+    return _image(cluster, "engine-crashing", "/usr/bin/false")
+
+
+def mislabelled(cluster: Cluster) -> str:
+    """A release that starts and serves, but is not the version that it is offered as: the next patch, in another image."""
+    other = ("--file", "/etc/mislabelled=/etc/debian_version")
+    return _image(cluster, "engine-mislabelled", "examples/next_patch", "--path", ENGINE, *other)
+
+
+def _image(cluster: Cluster, name: str, binary: str, *options: str) -> str:
     archive = CACHE / "images" / f"{name}.tar"
     archive.parent.mkdir(parents=True, exist_ok=True)
     repository = f"{REGISTRY}/{name}"
-    digest = run(LAB, "image", "--name", f"{repository}:dev", "--binary", program(binary), "--out", archive).split()[-1]
+    digest = run(LAB, "image", "--name", f"{repository}:dev", "--binary", program(binary), "--out", archive, *options).split()[-1]
     if os.environ.get("VECTORKEEP_IMAGES_LOADED") != "1":
         cluster.load(archive)
     return f"{repository}@{digest}"

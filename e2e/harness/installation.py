@@ -17,6 +17,8 @@ from .portforward import PortForward
 from .shell import ROOT, program, run, wait_for
 
 OPERATOR_NAMESPACE = "vectorkeep-system"
+# Of the chart, and the patch that comes after it.
+VERSION, NEXT_VERSION = "0.1.0", "0.1.1"
 INSTALLATION_ID = "demo"
 # The simulator stands for a KMS outside the cluster; its pod's address is one of these.
 KMS_RANGE = "10.244.0.0/16"
@@ -29,7 +31,7 @@ class Installation:
     cluster: Cluster
     images: Images
 
-    def install(self) -> None:
+    def install(self, *options: str) -> None:
         """Installs or upgrades the chart and waits until the operator runs."""
         self.cluster.helm(
             "upgrade", "--install", "vectorkeep", ROOT / "charts" / "vectorkeep",
@@ -38,7 +40,18 @@ class Installation:
             "--set", f"operator.image={self.images.operator}",
             "--set", f"engine.image={self.images.engine}",
             "--set", f"network.kmsEgress[0]={KMS_RANGE}:8443",
+            *options,
         )
+
+    @property
+    def release(self) -> dict:
+        """The engine release that the chart brings."""
+        return {"version": VERSION, "image": self.images.engine}
+
+    def offer(self, *releases: dict) -> None:
+        """Puts releases into the catalog beside the chart's, as an administrator would."""
+        patch = {"spec": {"releases": [self.release, *releases]}}
+        self.cluster.kubectl("patch", "enginecatalog", "vectorkeep", "--type=merge", "-p", json.dumps(patch))
 
 
 def cluster_id(namespace: str, name: str) -> str:
@@ -83,7 +96,7 @@ class Tenant:
 
     def cli(self, command: str, *arguments: object) -> str:
         """Runs `kubectl vectorkeep`."""
-        return run(program("kubectl-vectorkeep"), "--kubeconfig", self.cluster.kubeconfig, command, self.name,
+        return run(program("kubectl-vectorkeep"), "--kubeconfig", self.cluster.kubeconfig, *command.split(), self.name,
                    "-n", self.namespace, *arguments)
 
     def resource(self) -> dict:
@@ -121,6 +134,14 @@ class Tenant:
     def status(self) -> dict:
         """The resource's status."""
         return self.cluster.get("-n", self.namespace, "vcl", self.name).get("status", {})
+
+    def upgrade(self) -> dict:
+        """What the status says of patches."""
+        return self.status().get("upgrade", {})
+
+    def patch(self, spec: dict) -> None:
+        """Changes the resource."""
+        self.cluster.kubectl("-n", self.namespace, "patch", "vcl", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
     def condition(self, kind: str) -> dict:
         """One condition of the status; empty if it isn't there."""

@@ -120,3 +120,37 @@ def test_the_data_plane_admits_no_privileged_pod(world, acme):
     }
     with pytest.raises(CommandFailed, match="violates PodSecurity"):
         world.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+
+
+def test_isolation_is_proven_on_the_running_cluster(world, acme):
+    proof = json.loads(acme.cli("verify-isolation", "--output", "json"))
+    assert proof["proven"], proof
+    assert {probe["target"].split(".")[0] for probe in proof["isolation"]["probes"]} == {"vectorkeep-isolation-probe", "kubernetes"}
+    assert all(probe["controlReached"] and not probe["engineReached"] for probe in proof["isolation"]["probes"])
+    assert acme.condition("NetworkIsolated")["reason"] == "Proven"
+
+
+def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_does_not_become_ready(world):
+    tenant = world.tenant("acme", "exposed")
+    tenant.create_key()
+    tenant.apply()
+    wait_for("the namespace", lambda: world.cluster.exists("namespace", tenant.data_plane), 60, 0.1)
+    # Policies add up: with this one, the others forbid nothing any more, as on a network that enforces none.
+    world.cluster.apply({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "hole", "namespace": tenant.data_plane},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
+    })
+    try:
+        refused = wait_for("the verdict", lambda: (
+            tenant.condition("NetworkIsolated") if tenant.condition("NetworkIsolated").get("status") == "False" else None), 120)
+        assert refused["reason"] == "PoliciesNotEnforced"
+        ready = wait_for("not Ready for that reason", lambda: (
+            tenant.condition("Ready") if tenant.condition("Ready").get("reason") == "PoliciesNotEnforced" else None), 60)
+        assert ready["status"] == "False"
+        calls = [event for event in tenant.simulator.log() if tenant.key in json.dumps(event)]
+        assert calls == [], "no key was asked for"
+        world.cluster.kubectl("-n", tenant.data_plane, "delete", "networkpolicy", "hole")
+        tenant.wait_ready()
+        assert tenant.condition("NetworkIsolated")["reason"] == "Proven"
+    finally:
+        tenant.delete()
