@@ -3,6 +3,7 @@
 
 mod converging;
 mod ending;
+mod faults;
 mod refusal;
 mod rights;
 mod rollout;

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn the_operator_can_do_what_it_needs_and_nothing_else() {
     let world = World::new().await;
-    let kubeconfig = world.operator_kubeconfig();
+    let kubeconfig = world.operator_kubeconfig(None);
     let allowed = |arguments: &[&str]| try_kubectl(&kubeconfig, &[&["auth", "can-i"], arguments].concat(), "").is_ok();
     assert!(allowed(&["list", "vectorclusters.vectorkeep.dev", "-A"]));
     for forbidden in [

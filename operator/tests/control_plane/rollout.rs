@@ -36,7 +36,7 @@ async fn a_change_of_the_resource_rolls_out_and_a_new_operator_rolls_nothing() {
 
 /// Plays kubelet and the StatefulSet controller for whatever template is wanted, for as long as the test runs: the pod
 /// of 0.1.1 is ready at once, and its engine says so.
-async fn play(world: &World, engines: &Engines, versions: &[(String, &str)]) {
+pub async fn play(world: &World, engines: &Engines, versions: &[(String, &str)]) {
     let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.data_plane("support"));
     let Ok(Some(set)) = sets.get_opt("engine").await else { return };
     let image = set.spec.and_then(|spec| spec.template.spec?.containers.first()?.image.clone());

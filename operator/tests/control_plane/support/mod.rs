@@ -1,6 +1,7 @@
 //! A real API server, the chart installed in it, and the operator as a process with the rights that the chart gives.
 
 pub mod engine;
+pub mod proxy;
 
 use std::{
     fs::File,
@@ -65,6 +66,8 @@ pub struct Flags {
     pub instance: String,
     pub pod_annotations: Vec<String>,
     pub connect_to: Option<SocketAddr>,
+    /// Instead of the API server itself.
+    pub api_server: Option<String>,
     pub cluster_ranges: Vec<String>,
 }
 
@@ -74,6 +77,7 @@ impl Default for Flags {
             instance: "operator-0".into(),
             pod_annotations: Vec::new(),
             connect_to: None,
+            api_server: None,
             cluster_ranges: Vec::new(),
         }
     }
@@ -216,7 +220,7 @@ impl World {
     }
 
     /// A kubeconfig with the operator's own rights.
-    pub fn operator_kubeconfig(&self) -> PathBuf {
+    pub fn operator_kubeconfig(&self, api_server: Option<&str>) -> PathBuf {
         let token = kubectl(
             &self.kubeconfig,
             &["create", "token", "vectorkeep-operator", "-n", OPERATOR_NAMESPACE, "--duration=1h"],
@@ -225,6 +229,9 @@ impl World {
         let text = std::fs::read_to_string(&self.kubeconfig).expect("readable");
         let mut config: Value = serde_yaml_ng::from_str(&text).expect("YAML or JSON");
         config["users"][0]["user"] = json!({"token": token.trim()});
+        if let Some(url) = api_server {
+            config["clusters"][0]["cluster"] = json!({"server": url});
+        }
         let path = self.folder.path().join("operator.kubeconfig");
         std::fs::write(&path, config.to_string()).expect("written");
         path
@@ -236,7 +243,7 @@ impl World {
         let file = File::options().create(true).append(true).open(&log).expect("a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_vectorkeep-operator"));
         command
-            .env("KUBECONFIG", self.operator_kubeconfig())
+            .env("KUBECONFIG", self.operator_kubeconfig(flags.api_server.as_deref()))
             .args(["--installation-id", INSTALLATION])
             .args(["--namespace", OPERATOR_NAMESPACE])
             .args(["--instance", &flags.instance])
@@ -416,6 +423,11 @@ impl Operator {
     /// Ends the process without any chance to tidy up.
     pub fn kill(mut self) {
         self.end();
+    }
+
+    /// Sends the process a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        run(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]));
     }
 
     fn end(&mut self) {

@@ -1,0 +1,191 @@
+//! A proxy before the API server that fails as told: what a busy, restarting or far-away API server does.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode, Uri,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use kube::config::Kubeconfig;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Somebody else was faster (writes only).
+    Conflict,
+    /// Too many requests.
+    Busy,
+    /// An internal error.
+    Broken,
+    /// No answer, for a while, and then a closed connection.
+    Silent,
+    /// It is done, and the answer is lost.
+    Lost,
+}
+
+const FAULTS: [Fault; 5] = [Fault::Conflict, Fault::Busy, Fault::Lost, Fault::Broken, Fault::Silent];
+
+/// A watch lasts so long before it is closed, while faults are on.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// See the module's documentation.
+#[derive(Clone)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: Uri,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Every so many requests one fails; 0: none.
+    every: AtomicUsize,
+    requests: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+impl Proxy {
+    /// A proxy that fails no request yet.
+    pub async fn start(kubeconfig: &Path) -> Self {
+        let config = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+        let cluster = config.clusters[0].cluster.clone().expect("a cluster");
+        let mut roots = RootCertStore::empty();
+        let pem = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+            (Some(data), _) => {
+                base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data).expect("base64")
+            }
+            (None, file) => std::fs::read(file.as_ref().expect("a CA")).expect("a CA file"),
+        };
+        roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a root");
+        let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let proxy = Self {
+            address: listener.local_addr().expect("an address"),
+            shared: Arc::new(Shared {
+                server: cluster.server.expect("a server").parse().expect("a URI"),
+                client: Client::builder(TokioExecutor::new()).build(https),
+                every: AtomicUsize::new(0),
+                requests: AtomicUsize::new(0),
+                failed: AtomicUsize::new(0),
+            }),
+        };
+        let shared = Arc::clone(&proxy.shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let shared = Arc::clone(&shared);
+                        async move { shared.serve(request).await.ok_or_else(|| std::io::Error::other("a fault")) }
+                    });
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        proxy
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on every so many requests one fails; 0: none.
+    pub fn fail_every(&self, requests: usize) {
+        self.shared.every.store(requests, Ordering::Relaxed);
+    }
+
+    /// Requests that failed so far.
+    pub fn failed(&self) -> usize {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// The answer, or none: the connection is closed.
+    async fn serve(&self, request: Request<Incoming>) -> Option<Response<Body>> {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        // Who loses its Lease ends, and rightly so; that is another test.
+        let spared = request.uri().path().contains("/leases") || watches;
+        let every = self.every.load(Ordering::Relaxed);
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let fault = (every > 0 && !spared && number % every == 0)
+            .then(|| FAULTS[self.failed.fetch_add(1, Ordering::Relaxed) % FAULTS.len()]);
+        match fault {
+            Some(Fault::Conflict) if request.method() != Method::GET => return Some(refusal(StatusCode::CONFLICT)),
+            Some(Fault::Busy) => return Some(refusal(StatusCode::TOO_MANY_REQUESTS)),
+            Some(Fault::Broken) => return Some(refusal(StatusCode::INTERNAL_SERVER_ERROR)),
+            Some(Fault::Silent) => {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                return None;
+            }
+            _ => {}
+        }
+        let answer = self.forward(request).await?;
+        match fault {
+            Some(Fault::Lost) => None,
+            _ if watches && every > 0 => Some(answer.map(|body| cut_off(body).boxed())),
+            _ => Some(answer.map(BodyExt::boxed)),
+        }
+    }
+
+    async fn forward(&self, request: Request<Incoming>) -> Option<Response<Incoming>> {
+        let (mut parts, body) = request.into_parts();
+        let mut uri = self.server.clone().into_parts();
+        uri.path_and_query = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::from_parts(uri).expect("a URI");
+        parts.headers.remove(hyper::header::HOST);
+        let body = body.collect().await.ok()?.to_bytes();
+        self.client.request(Request::from_parts(parts, Full::new(body))).await.ok()
+    }
+}
+
+/// A watch's answer that ends after a while.
+fn cut_off(
+    body: Incoming,
+) -> http_body_util::StreamBody<
+    impl futures::Stream<Item = Result<hyper::body::Frame<Bytes>, hyper::Error>> + Send + Sync + 'static,
+> {
+    use futures::StreamExt;
+    let end = Box::pin(tokio::time::sleep(WATCH));
+    let frames = http_body_util::BodyStream::new(body).take_until(end);
+    http_body_util::StreamBody::new(frames)
+}
+
+fn refusal(code: StatusCode) -> Response<Body> {
+    let reason = match code {
+        StatusCode::CONFLICT => "Conflict",
+        StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "a fault of the test", "reason": reason, "code": code.as_u16(),
+    });
+    let body = Full::new(Bytes::from(status.to_string())).map_err(|never: Infallible| match never {}).boxed();
+    Response::builder().status(code).header("content-type", "application/json").body(body).expect("a response")
+}
