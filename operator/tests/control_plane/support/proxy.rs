@@ -133,7 +133,7 @@ impl Shared {
         let spared = request.uri().path().contains("/leases") || watches;
         let every = self.every.load(Ordering::Relaxed);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let fault = (every > 0 && !spared && number % every == 0)
+        let fault = (every > 0 && !spared && number.is_multiple_of(every))
             .then(|| FAULTS[self.failed.fetch_add(1, Ordering::Relaxed) % FAULTS.len()]);
         match fault {
             Some(Fault::Conflict) if request.method() != Method::GET => return Some(refusal(StatusCode::CONFLICT)),
