@@ -25,7 +25,8 @@ setup: ## Install what the other tasks need (Debian packages, Python wheels)
 
 .PHONY: generate
 generate: ## Write the generated files: crds/*.yaml and the chart's copy
-	cargo run -q -p vectorkeep-crds --example generate
+	cargo build -q --workspace --example generate
+	$(BIN)/examples/generate
 
 .PHONY: build
 build: setup ## Compile everything with the profile that images, demo and tests share

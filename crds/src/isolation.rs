@@ -35,6 +35,7 @@ pub enum Nodes {
     /// Any that fit.
     #[default]
     Shared,
-    /// Only nodes labelled `vectorkeep.dev/dedicated=<cluster id>`, whose taint of the same name and value is tolerated.
+    /// Only nodes labelled `vectorkeep.node-restriction.kubernetes.io/dedicated=<cluster id>`; a taint of the same name and
+    /// value is tolerated.
     Dedicated,
 }

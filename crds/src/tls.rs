@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
         .field_path(".caDuration"),
     validation = Rule::new("duration(self.caOverlap) >= duration('1m') && duration(self.caOverlap) <= duration('8760h')")
         .message("tls.caOverlap must lie between 1m and 8760h")
-        .field_path(".caOverlap")
+        .field_path(".caOverlap"),
+    validation = Rule::new("self.dnsNames.all(name, !name.matches('(^|[.])[0-9]+$'))")
+        .message("tls.dnsNames must be names, not addresses")
+        .field_path(".dnsNames")
 )]
 pub struct Tls {
     /// How long a serving certificate is valid, between 5m and 8760h. It is renewed at two thirds of that.

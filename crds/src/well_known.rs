@@ -57,8 +57,9 @@ pub const ANNOTATION_ROTATE_CA: &str = "vectorkeep.dev/rotate-ca";
 /// Asks, on a `VectorCluster`, for a fresh proof of its isolation in the status. The value is a time.
 pub const ANNOTATION_VERIFY_ISOLATION: &str = "vectorkeep.dev/verify-isolation";
 
-/// Label and taint of nodes that are for one cluster; the value is the cluster id.
-pub const DEDICATED: &str = "vectorkeep.dev/dedicated";
+/// Label and taint of nodes that are for one cluster; the value is the cluster id. With a prefix that a kubelet can't give
+/// its own node, so that a node that was taken over can't attract an engine.
+pub const DEDICATED: &str = "vectorkeep.node-restriction.kubernetes.io/dedicated";
 
 /// ConfigMap in the operator's namespace that holds the installation id under [`INSTALLATION_ID_KEY`].
 pub const INSTALLATION_CONFIG_MAP: &str = "vectorkeep-installation";

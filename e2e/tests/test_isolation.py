@@ -125,7 +125,7 @@ def test_the_data_plane_admits_no_privileged_pod(world, acme):
 def test_isolation_is_proven_on_the_running_cluster(world, acme):
     proof = json.loads(acme.cli("verify-isolation", "--output", "json"))
     assert proof["proven"], proof
-    assert {probe["target"].split(".")[0] for probe in proof["isolation"]["probes"]} == {"vectorkeep-isolation-probe", "kubernetes"}
+    assert [probe["target"].split(".")[0] for probe in proof["isolation"]["probes"]] == ["vectorkeep-isolation-probe"]
     assert all(probe["controlReached"] and not probe["engineReached"] for probe in proof["isolation"]["probes"])
     assert acme.condition("NetworkIsolated")["reason"] == "Proven"
 

@@ -36,6 +36,8 @@ use crate::traffic::Traffic;
 const DEFAULT_DATABASE: &str = "default";
 /// Requests in work get so long to leave after the gate was shut; their answers are refused all the same.
 const LEAVE: Duration = Duration::from_millis(200);
+/// So often a probe is repeated whose names don't resolve.
+const UNRESOLVED: u32 = 8;
 /// Time between two probes of the network while the engine runs.
 const PROBE: Duration = Duration::from_secs(60);
 
@@ -143,7 +145,18 @@ impl Engine {
     /// are reported only: a cluster that serves is not cut off.
     async fn wait_for_isolation(&self) {
         let Some(isolation) = &self.config.isolation else { return };
-        while self.probe(isolation).await.forbids_unlocking() {
+        let mut patience = UNRESOLVED;
+        loop {
+            let found = self.probe(isolation).await;
+            if isolation.required && found.tried_nothing() && patience > 0 {
+                // Without names nothing is known; but an engine must not wait for ever for a DNS that is gone.
+                patience -= 1;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                continue;
+            }
+            if !found.forbids_unlocking() {
+                break;
+            }
             let error = Error::new(
                 Code::NotReady,
                 "the network of this cluster does not enforce its policies; the engine asks for no key until it does",

@@ -48,9 +48,14 @@ impl Report {
         self.listeners(|outcome| outcome == Outcome::Reached)
     }
 
-    /// Listeners that were not reached, those whose names don't resolve included.
+    /// Listeners that were tried and not reached.
     pub fn unreached(&self) -> Vec<String> {
-        self.listeners(|outcome| outcome != Outcome::Reached)
+        self.listeners(|outcome| outcome == Outcome::Unreached)
+    }
+
+    /// Whether nothing could be tried, for want of any address.
+    pub fn tried_nothing(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Unresolved)
     }
 
     /// Whether the engine must not ask for a key.
@@ -105,10 +110,11 @@ mod tests {
         let open = std::net::TcpListener::bind("127.0.0.1:0")?;
         let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let (open_at, unknown) = (open.local_addr()?.to_string(), "no-such-host.invalid:443".to_owned());
-        let forbidden = vec![open_at.clone(), closed.clone(), unknown.clone()];
+        let forbidden = vec![open_at.clone(), closed.clone(), unknown];
         let report = Report::probe(&Isolation { forbidden, required: true }).await;
         assert_eq!(report.reached(), [open_at]);
-        assert_eq!(report.unreached(), [closed, unknown]);
+        assert_eq!(report.unreached(), [closed]);
+        assert!(!report.tried_nothing());
         assert_eq!(report.outcomes[2].1, Outcome::Unresolved);
         assert!(report.forbids_unlocking());
         assert!(!Report { required: false, ..report.clone() }.forbids_unlocking());

@@ -183,7 +183,8 @@ async fn reconcile(cluster: Arc<VectorCluster>, context: Arc<Context>) -> Result
 async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<Action, ReconcileError> {
     let now = Timestamp::now();
     let namespace = object.namespace.as_deref().unwrap_or_default();
-    let view = |identity: &crate::plan::identity::Identity| context.poller.view(&identity.cluster_id);
+    let owner = ObjectRef::new(&object.name).within(namespace);
+    let view = |identity: &crate::plan::identity::Identity| context.poller.view(&identity.cluster_id, &owner);
     let (client, settings) = (&context.client, &context.settings);
     let control = context.control.view();
     let Some(observed) = observe(client, settings, namespace, &object.name, view, control).await? else {

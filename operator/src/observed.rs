@@ -10,7 +10,10 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
-use vectorkeep_crds::{EngineCatalog, VectorCluster};
+use vectorkeep_crds::{
+    EngineCatalog, VectorCluster,
+    well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE},
+};
 
 use crate::{admin::EngineView, sensitive::Sensitive};
 
@@ -105,6 +108,8 @@ pub struct SecretSeen {
     pub uid: String,
     /// Version that was read; a replacement names it.
     pub resource_version: String,
+    /// Namespace and name of the resource that it was made for.
+    pub owner: Option<(String, String)>,
     /// Every entry.
     pub entries: Vec<(String, Sensitive)>,
 }
@@ -114,7 +119,11 @@ impl SecretSeen {
     pub fn new(secret: Secret) -> Self {
         let entries =
             secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Sensitive::new(value.0))).collect();
+        let annotations = secret.metadata.annotations.unwrap_or_default();
+        let owner =
+            annotations.get(ANNOTATION_OWNER_NAMESPACE).cloned().zip(annotations.get(ANNOTATION_OWNER_NAME).cloned());
         Self {
+            owner,
             uid: secret.metadata.uid.unwrap_or_default(),
             resource_version: secret.metadata.resource_version.unwrap_or_default(),
             entries,

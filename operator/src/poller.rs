@@ -80,7 +80,7 @@ enum AskError {
     #[error("no connection")]
     Connect(#[source] std::io::Error),
     #[error("TLS failed ({0})")]
-    Tls(#[source] std::io::Error),
+    Tls(String),
     #[error("the connection broke")]
     Http(#[source] hyper::Error),
     #[error("it answered {0}")]
@@ -160,11 +160,11 @@ impl Poller {
         });
     }
 
-    /// What the engine of a cluster last said.
-    pub fn view(&self, cluster_id: &str) -> EngineView {
+    /// What the engine of a cluster last said, for the resource that it serves and no other.
+    pub fn view(&self, cluster_id: &str, owner: &ObjectRef<VectorCluster>) -> EngineView {
         match self.shared.lock().get(cluster_id) {
-            Some(polled) => polled.view.clone(),
-            None => EngineView::NotAsked,
+            Some(polled) if polled.owner == *owner => polled.view.clone(),
+            _ => EngineView::NotAsked,
         }
     }
 }
@@ -223,6 +223,21 @@ async fn poll(shared: Arc<Shared>, cluster_id: String, host: String, config: Arc
     }
 }
 
+/// What went wrong with TLS, in words that are the same each time: rustls tells the time too.
+fn tls_problem(error: &std::io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+            "its certificate has expired".to_owned()
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => "its certificate is not valid yet".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 async fn ask(
     reach: &Reach,
     cluster_id: &str,
@@ -238,7 +253,10 @@ async fn ask(
         }
     };
     let name = ServerName::try_from(host.to_owned()).map_err(|_| AskError::Name)?;
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await.map_err(AskError::Tls)?;
+    let stream = TlsConnector::from(Arc::clone(config))
+        .connect(name, tcp)
+        .await
+        .map_err(|error| AskError::Tls(tls_problem(&error)))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(AskError::Http)?;
     let question = async {
         let request = Request::get("/v1/status")

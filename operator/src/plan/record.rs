@@ -295,7 +295,8 @@ fn begin(
             healthy_since: None,
             unavailable_since: None,
             unavailable_seconds: 0,
-            changed: false,
+            // What did not serve before says little about what comes after.
+            changed: !serves(observed),
             failure: None,
             blamed: false,
         });
@@ -313,7 +314,7 @@ fn begin(
 
 /// Whether a request was made so long ago that nobody waits for it any more. One that is no time is met.
 fn is_old(request: &str, now: Timestamp) -> bool {
-    request.parse::<Timestamp>().is_ok_and(|asked| asked + REQUEST < now)
+    request.parse::<Timestamp>().is_ok_and(|asked| asked < now - REQUEST)
 }
 
 fn remember(history: &mut Vec<UpgradeReport>, report: UpgradeReport) {

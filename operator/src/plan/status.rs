@@ -53,7 +53,7 @@ pub fn serving(
     let mut status = base(identity, observed, verdicts, now);
     status.certificates = Some(certificate_status(certificates));
     status.upgrade = Some(upgrade_status(rollout));
-    status.isolation = isolation_status(observed);
+    status.isolation = isolation_status(observed, now);
     status
 }
 
@@ -444,7 +444,7 @@ fn network_isolated(observed: &Observed, egress: &KmsEgress) -> Verdict {
 }
 
 /// The proof in detail. Its time moves only when the findings do, or when somebody asks for a fresh one.
-fn isolation_status(observed: &Observed) -> Option<IsolationStatus> {
+fn isolation_status(observed: &Observed, now: Timestamp) -> Option<IsolationStatus> {
     let isolation = answer(observed)?.isolation.as_ref()?;
     let at = isolation.at?;
     let targets = isolation.reached.iter().map(|target| (target, true));
@@ -459,22 +459,34 @@ fn isolation_status(observed: &Observed) -> Option<IsolationStatus> {
     probes.sort_by(|a, b| a.target.cmp(&b.target));
     let before = observed.cluster.status.as_ref().and_then(|status| status.isolation.as_ref());
     let same = before.filter(|before| before.probes == probes);
-    let kept = same.filter(|before| !asks_for_a_proof_after(observed, before)).map(|before| before.checked.clone());
+    let kept =
+        same.filter(|before| !asks_for_a_proof_after(observed, before, now)).map(|before| before.checked.clone());
     Some(IsolationStatus { checked: kept.unwrap_or_else(|| seconds(at)), probes })
 }
 
 /// Whether somebody asked for a proof that is fresher than what was reported.
-fn asks_for_a_proof_after(observed: &Observed, reported: &IsolationStatus) -> bool {
+fn asks_for_a_proof_after(observed: &Observed, reported: &IsolationStatus, now: Timestamp) -> bool {
     let asked = observed.cluster.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_VERIFY_ISOLATION));
     let asked = asked.and_then(|asked| asked.parse::<Timestamp>().ok());
+    // Nobody waits for an old one any more, and one from the future would never be met.
+    let asked = asked.filter(|asked| now - AWAITED <= *asked && *asked <= now + SKEW);
     let reported = reported.checked.parse::<Timestamp>().ok();
     asked.is_some_and(|asked| reported.is_none_or(|reported| reported < asked))
 }
 
-/// When to look again for a proof that somebody waits for.
+/// So long a request for a proof is waited for.
+const AWAITED: SignedDuration = SignedDuration::from_mins(10);
+/// Clocks of others may be so far ahead.
+const SKEW: SignedDuration = SignedDuration::from_mins(1);
+
+/// When to look again for a proof that somebody waits for, or for one that lacks its other half.
 pub fn proof_awaited(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let tried = answer(observed)?.isolation.as_ref()?;
+    if tried.reached.is_empty() && !tried.unreached.iter().any(|target| observed.control.get(target) == Some(&true)) {
+        return Some(now + SignedDuration::from_secs(20));
+    }
     let reported = observed.cluster.status.as_ref()?.isolation.as_ref()?;
-    asks_for_a_proof_after(observed, reported).then(|| now + SignedDuration::from_secs(3))
+    asks_for_a_proof_after(observed, reported, now).then(|| now + SignedDuration::from_secs(3))
 }
 
 fn up_to_date(rollout: &Rollout) -> Verdict {

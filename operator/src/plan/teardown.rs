@@ -2,8 +2,12 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Namespace, rbac::v1::RoleBinding};
-use kube::Resource;
-use vectorkeep_crds::{DeletionPolicy, status::VectorClusterStatus};
+use kube::{Resource, ResourceExt};
+use vectorkeep_crds::{
+    DeletionPolicy,
+    status::VectorClusterStatus,
+    well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE},
+};
 
 use super::{
     FleetChange,
@@ -140,7 +144,10 @@ impl TearDown {
         now: Timestamp,
     ) -> Self {
         let mut fleet = Fleet::read(observed.custody.fleet.as_ref());
-        fleet.rests(&identity.cluster_id);
+        // Of another's cluster with the same id, nothing is known.
+        if matches!(namespace::claim(identity, observed.namespace.as_ref()), Claim::Ours | Claim::Ending) {
+            fleet.rests(&identity.cluster_id);
+        }
         Self {
             fleet: FleetChange::between(&fleet, observed.custody.fleet.as_ref(), settings),
             identity: identity.clone(),
@@ -162,6 +169,8 @@ fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deleti
     Some(Deletion { kind, name: meta.name.clone()?, uid: meta.uid.clone()? })
 }
 
+/// What the operator keeps for this very resource. Another may have said the same cluster id, and be refused: what is kept
+/// under that id is not its own.
 fn custody(identity: &Identity, observed: &Observed) -> Vec<Deletion> {
     use super::certificates::{internal_ca_name, operator_client_name, serving_ca_name};
     let custody = &observed.custody;
@@ -171,11 +180,17 @@ fn custody(identity: &Identity, observed: &Observed) -> Vec<Deletion> {
         (serving_ca_name(id), &custody.serving_ca),
         (internal_ca_name(id), &custody.internal_ca),
     ];
+    let owner = (identity.owner_namespace.clone(), identity.owner_name.clone());
+    let record = custody.record.as_ref().filter(|record| {
+        let of = |key: &str| record.annotations().get(key).map(String::as_str);
+        of(ANNOTATION_OWNER_NAMESPACE) == Some(&owner.0) && of(ANNOTATION_OWNER_NAME) == Some(&owner.1)
+    });
     secrets
         .into_iter()
         .filter_map(|(name, seen)| {
-            Some(Deletion { kind: DeletedKind::CustodySecret, name, uid: seen.as_ref()?.uid.clone() })
+            let seen = seen.as_ref().filter(|seen| seen.owner.as_ref() == Some(&owner))?;
+            Some(Deletion { kind: DeletedKind::CustodySecret, name, uid: seen.uid.clone() })
         })
-        .chain(deletion(DeletedKind::CustodyConfigMap, custody.record.as_ref()))
+        .chain(deletion(DeletedKind::CustodyConfigMap, record))
         .collect()
 }

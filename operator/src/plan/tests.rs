@@ -293,6 +293,7 @@ fn secret<const N: usize>(entries: [(&str, &[u8]); N]) -> SecretSeen {
     SecretSeen {
         uid: "uid-s".into(),
         resource_version: "1".into(),
+        owner: Some(("acme".into(), "support".into())),
         entries: entries.into_iter().map(|(key, value)| (key.to_owned(), Sensitive::new(value.to_vec()))).collect(),
     }
 }

@@ -72,7 +72,7 @@ pub struct Progress {
     /// Seconds in which it did not serve, before that.
     #[serde(default)]
     pub unavailable_seconds: i64,
-    /// Whether the resource was changed meanwhile: then a failure may be its doing.
+    /// Whether the resource was changed meanwhile, or the cluster did not serve before: then a failure may be its doing.
     #[serde(default)]
     pub changed: bool,
     /// Why it is being taken back, if it is.
@@ -155,7 +155,10 @@ impl Progress {
             self.healthy_since = None;
             return Step::On(Box::new(self), "the workload to be written and the engine to be asked".to_owned());
         }
-        match sight.engine.answer().map(|it| it.key.state) {
+        // An engine that stays locked because its network enforces no policies says nothing about its release either.
+        let exposed =
+            |status: &EngineStatus| status.isolation.as_ref().is_some_and(|it| it.required && !it.reached.is_empty());
+        match sight.engine.answer().map(|it| if exposed(it) { KeyState::Unreachable } else { it.key.state }) {
             Some(KeyState::Refused | KeyState::Unreachable | KeyState::Invalid) => {
                 self.suspended = true;
                 self.healthy_since = None;

@@ -83,3 +83,26 @@ fn a_foreign_namespace_survives_the_deletion_of_a_resource() {
     };
     assert!(step.finished && step.deletions.is_empty());
 }
+
+#[test]
+fn a_resource_that_says_anothers_cluster_id_takes_nothing_of_it_along() {
+    let mut victim = World::running(AWS);
+    let id = victim.identity().cluster_id;
+    let mut thief = World::new(&format!("{AWS}\ndeletionPolicy: Delete\nclusterId: {id}"));
+    thief.observed.cluster.metadata.namespace = Some("evil".into());
+    thief.observed.cluster.metadata.finalizers = Some(vec![FINALIZER.into()]);
+    thief.observed.namespace = victim.observed.namespace.clone();
+    thief.observed.custody = victim.observed.custody.clone();
+    assert_eq!(thief.identity().cluster_id, id);
+    thief.delete();
+    let Plan::TearDown(step) = thief.plan() else { panic!("not torn down") };
+    assert!(step.deletions.is_empty(), "{:?}", step.deletions);
+    assert_eq!(step.fleet, FleetChange::Keep);
+    victim.delete();
+    victim.observed.cluster.spec.deletion_policy = vectorkeep_crds::DeletionPolicy::Delete;
+    victim.observed.namespace = None;
+    victim.observed.children = None;
+    victim.observed.custody.record.as_mut().expect("a record").metadata.uid = Some("uid-record".into());
+    let Plan::TearDown(step) = victim.plan() else { panic!("not torn down") };
+    assert_eq!(step.deletions.len(), 4, "its own go");
+}

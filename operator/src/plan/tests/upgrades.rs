@@ -308,3 +308,17 @@ fn a_release_that_runs_but_is_in_no_catalog_is_kept_since_there_would_be_no_way_
     assert_eq!(world.version(), "0.1.0");
     assert!(world.condition(types::UP_TO_DATE).message.contains("way back"));
 }
+
+#[test]
+fn a_request_for_any_time_is_met_or_forgotten_and_breaks_nothing() {
+    for asked in [Timestamp::MAX.to_string(), Timestamp::MIN.to_string(), "9999-12-30T21:30:00Z".into(), "soon".into()]
+    {
+        let mut world = offered(MONDAY, &["0.1.0", "0.1.1"]);
+        for annotation in ["vectorkeep.dev/upgrade-now", "vectorkeep.dev/verify-isolation", "vectorkeep.dev/rotate-ca"]
+        {
+            let annotations = world.observed.cluster.metadata.annotations.get_or_insert_default();
+            annotations.insert(annotation.into(), asked.clone());
+        }
+        world.desired();
+    }
+}
