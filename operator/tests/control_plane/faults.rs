@@ -9,7 +9,7 @@ async fn a_failing_api_server_delays_a_cluster_and_its_upgrade_and_changes_nothi
     let proxy = Proxy::start(world.kubeconfig()).await;
     let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
     // A reconcile makes some thirty requests: every other one fails somewhere.
-    proxy.fail_every(41);
+    proxy.fail_every(29);
     let operator = world.start(&flags);
     world.apply("support", "{encryption: {local: {}}, upgrade: {window: {schedule: '* * * * *', duration: 1h}}}").await;
     become_ready(&world, &engines).await;
@@ -25,7 +25,8 @@ async fn a_failing_api_server_delays_a_cluster_and_its_upgrade_and_changes_nothi
     assert_eq!((report.outcome.as_str(), report.to.as_str()), ("Succeeded", "0.1.1"));
     world.until_condition("support", "Ready", "True", "Serving").await;
     world.until_condition("support", "UpToDate", "True", "Current").await;
-    assert!(proxy.failed() > 8, "only {} requests failed", proxy.failed());
+    // One of each kind, at least: how many requests there are depends on how fast the machine is.
+    assert!(proxy.failed() >= 5, "only {} requests failed", proxy.failed());
 
     proxy.fail_every(0);
     world.until_condition("support", "Stalled", "False", "Settled").await;
