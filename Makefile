@@ -75,9 +75,13 @@ test-lab: lab ## Tests of the test equipment itself
 
 .PHONY: test-engine
 test-engine: build ## The engine as a process under real pymilvus, both supported lines
-	$(call step,engine under pymilvus 3.0)
+	$(call step,engine under pymilvus 3.0 and 2.6)
+	@$(MAKE) --no-print-directory -j2 --output-sync=target engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
+
+.PHONY: engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
+engine-under-pymilvus-3.0:
 	$(PYTHON3) -m pytest -q engine/tests
-	$(call step,engine under pymilvus 2.6)
+engine-under-pymilvus-2.6:
 	$(PYTHON26) -m pytest -q engine/tests
 
 .PHONY: test-e2e
