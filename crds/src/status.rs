@@ -163,7 +163,7 @@ pub struct UpgradeReport {
     pub started: String,
     /// Seconds until its verdict.
     pub duration_seconds: i64,
-    /// `Succeeded`, `RolledBack` or `Superseded`.
+    /// `Succeeded` or `RolledBack`.
     pub outcome: String,
     /// Why it was not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]

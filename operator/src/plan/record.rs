@@ -174,7 +174,7 @@ pub fn rollout(
         if let Some(progress) = &mut rollout.progress {
             let renewed = render.with(progress.to.clone(), files.clone());
             (progress.template, progress.files, progress.clock) = (renewed.template, renewed.files, now);
-            progress.changed = true;
+            progress.excused = true;
         }
     }
     match rollout.progress.take() {
@@ -296,7 +296,7 @@ fn begin(
             unavailable_since: None,
             unavailable_seconds: 0,
             // What did not serve before says little about what comes after.
-            changed: !serves(observed),
+            excused: !serves(observed),
             failure: None,
             blamed: false,
         });

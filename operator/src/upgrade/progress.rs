@@ -74,7 +74,7 @@ pub struct Progress {
     pub unavailable_seconds: i64,
     /// Whether the resource was changed meanwhile, or the cluster did not serve before: then a failure may be its doing.
     #[serde(default)]
-    pub changed: bool,
+    pub excused: bool,
     /// Why it is being taken back, if it is.
     #[serde(default)]
     pub failure: Option<String>,
@@ -189,7 +189,7 @@ impl Progress {
                         false => format!("{} within {} seconds", closed.waits_for, gate_deadline.as_secs()),
                     };
                     self.failure = Some(format!("waited in vain for {problem}"));
-                    self.blamed = closed.by_release && !self.changed;
+                    self.blamed = closed.by_release && !self.excused;
                 }
                 Step::On(Box::new(self), closed.waits_for)
             }
@@ -330,7 +330,7 @@ mod tests {
             healthy_since: None,
             unavailable_since: None,
             unavailable_seconds: 0,
-            changed: false,
+            excused: false,
             failure: None,
             blamed: false,
         }
@@ -417,7 +417,7 @@ mod tests {
             on(progress.advance(&sight, DEADLINE, at(60)))
         };
         assert!(crashing(pod, progress()).blames_release());
-        let changed = crashing(pod, Progress { changed: true, ..progress() });
+        let changed = crashing(pod, Progress { excused: true, ..progress() });
         assert!(changed.failure.is_some() && !changed.blames_release(), "it may be the change's doing");
         let old = PodSight { current: false, ..pod };
         assert_eq!(crashing(old, progress()).failure, None, "the pod before is not the one that is judged");
