@@ -82,6 +82,15 @@ impl Error {
         )
     }
 
+    /// What the sealed store says about its objects, not about the store below it.
+    fn from_sealed_store(error: &object_store::Error) -> Option<Self> {
+        if vectorkeep_keyring::is_locked_error(error) {
+            return Some(Self::key_revoked());
+        }
+        vectorkeep_keyring::is_integrity_error(error)
+            .then(|| Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {error}")))
+    }
+
     /// The in-body status of an answer.
     pub fn status(&self) -> Status {
         let deprecated = match self.code {
@@ -108,9 +117,9 @@ impl Error {
 
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
-        match vectorkeep_keyring::is_integrity_error(&error) {
-            true => Self::new(Code::DataIntegrity, format!("stored data failed its integrity check: {error}")),
-            false => Self::new(Code::Io, format!("the object store failed: {error}")),
+        match Self::from_sealed_store(&error) {
+            Some(known) => known,
+            None => Self::new(Code::Io, format!("the object store failed: {error}")),
         }
     }
 }
@@ -128,11 +137,8 @@ impl From<slatedb::Error> for Error {
             let store_error = inner
                 .downcast_ref::<object_store::Error>()
                 .or_else(|| inner.downcast_ref::<std::sync::Arc<object_store::Error>>().map(|error| error.as_ref()));
-            if let Some(store_error) = store_error.filter(|error| vectorkeep_keyring::is_integrity_error(error)) {
-                return Self::new(
-                    Code::DataIntegrity,
-                    format!("stored data failed its integrity check: {store_error}"),
-                );
+            if let Some(known) = store_error.and_then(Self::from_sealed_store) {
+                return known;
             }
             source = inner.source();
         }

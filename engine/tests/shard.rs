@@ -271,6 +271,16 @@ async fn a_log_that_failed_takes_writes_again_by_itself_and_readers_notice_nothi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_key_is_refused_says_so() {
+    let failing = Failing::new();
+    let shard = open(&failing.store()).await;
+    let live = created(&shard, "c").await;
+    failing.set(Fault::Lock);
+    let refused = shard.insert(&live, rows(&[1], 1), None).await.map_err(|error| error.code);
+    assert_eq!(refused, Err(Code::KeyRevoked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_shown_exactly_if_the_log_has_it() {
     let failing = Failing::new();
     let mut shard = open(&failing.store()).await;

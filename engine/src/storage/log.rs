@@ -128,7 +128,8 @@ impl Writer {
                     0 => return,
                     _ => self.serve(&mut waiting).await,
                 },
-                // It closes itself when its own work fails for too long, also while nobody writes.
+                // It closes itself when its own work fails for too long, also while nobody writes. It does not say
+                // why; opening it anew does.
                 () = closed_itself => {
                     Some((Vec::new(), Error::new(Code::Io, "the shard's log closed itself"), false))
                 }
@@ -137,7 +138,10 @@ impl Writer {
             if self.log.closing.load(Ordering::Acquire) {
                 return self.refuse_for_ever(&closed()).await;
             }
-            tracing::error!(error = %refusal, "the shard's log refused a write");
+            match in_doubt.is_empty() {
+                true => tracing::warn!("the shard's log closed itself"),
+                false => tell(&refusal, true, "the shard's log refused a write"),
+            }
             match self.reopen(in_doubt, &refusal, fenced).await {
                 Some(true) => {}
                 Some(false) => {
@@ -261,6 +265,7 @@ async fn open_until_it_works(
     // half-way may have claimed the epoch itself; from then on the mark alone decides.
     let mut expected = Some(epoch);
     let mut again = fenced;
+    let mut first_failure = true;
     loop {
         if !again {
             tokio::time::sleep(delays.next().unwrap_or(longest)).await;
@@ -286,12 +291,23 @@ async fn open_until_it_works(
                 expected = None;
             }
             Err(error) => {
-                tracing::warn!(reason = %Error::from(error), "the shard's log can't be opened yet");
+                tell(&Error::from(error), first_failure, "the shard's log can't be opened yet");
+                first_failure = false;
                 if fenced {
                     expected = None;
                 }
             }
         }
+    }
+}
+
+/// Logs why the log does not work: an error once, a warning when it is nothing new, and neither if the key is withheld,
+/// which its owner wants so.
+fn tell(reason: &Error, new: bool, what: &str) {
+    match reason.code {
+        Code::KeyRevoked => tracing::info!(%reason, "{what}"),
+        _ if new => tracing::error!(%reason, "{what}"),
+        _ => tracing::warn!(%reason, "{what}"),
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Fault {
     None,
     /// They are refused, as on a full disk.
     Refuse,
+    /// They are refused, as after the key was.
+    Lock,
     /// The next one is done, its answer is lost, and the following ones are refused.
     DoAndRefuse,
 }
@@ -54,6 +56,10 @@ impl std::fmt::Display for Failing {
     }
 }
 
+fn locked() -> object_store::Error {
+    vectorkeep_keyring::SealedError::Locked.into()
+}
+
 fn full() -> object_store::Error {
     let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
     object_store::Error::Generic { store: "failing", source: Box::new(source) }
@@ -65,6 +71,7 @@ impl ObjectStore for Failing {
         match self.fault() {
             Fault::None => self.inner.put_opts(location, payload, options).await,
             Fault::Refuse => Err(full()),
+            Fault::Lock => Err(locked()),
             Fault::DoAndRefuse => {
                 self.set(Fault::Refuse);
                 self.inner.put_opts(location, payload, options).await?;
@@ -81,6 +88,7 @@ impl ObjectStore for Failing {
         match self.fault() {
             Fault::None => self.inner.put_multipart_opts(location, options).await,
             Fault::Refuse | Fault::DoAndRefuse => Err(full()),
+            Fault::Lock => Err(locked()),
         }
     }
 
@@ -108,6 +116,7 @@ impl ObjectStore for Failing {
         match self.fault() {
             Fault::None => self.inner.copy_opts(from, to, options).await,
             Fault::Refuse | Fault::DoAndRefuse => Err(full()),
+            Fault::Lock => Err(locked()),
         }
     }
 }
