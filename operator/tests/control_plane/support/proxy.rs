@@ -1,11 +1,12 @@
 //! A proxy before the API server that fails as told: what a busy, restarting or far-away API server does.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -48,6 +49,8 @@ const FAULTS: [Fault; 5] = [Fault::Conflict, Fault::Busy, Fault::Lost, Fault::Br
 
 /// A watch lasts so long before it is closed, while faults are on.
 const WATCH: Duration = Duration::from_secs(2);
+/// Every so many lists one is answered as it was the first time, while faults are on.
+const STALE: usize = 3;
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -63,6 +66,10 @@ struct Shared {
     every: AtomicUsize,
     requests: AtomicUsize,
     failed: AtomicUsize,
+    lists: AtomicUsize,
+    stale: AtomicUsize,
+    /// The first answer to each list.
+    first_lists: Mutex<HashMap<String, Bytes>>,
 }
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -91,6 +98,9 @@ impl Proxy {
                 every: AtomicUsize::new(0),
                 requests: AtomicUsize::new(0),
                 failed: AtomicUsize::new(0),
+                lists: AtomicUsize::new(0),
+                stale: AtomicUsize::new(0),
+                first_lists: Mutex::default(),
             }),
         };
         let shared = Arc::clone(&proxy.shared);
@@ -123,6 +133,11 @@ impl Proxy {
     pub fn failed(&self) -> usize {
         self.shared.failed.load(Ordering::Relaxed)
     }
+
+    /// Lists that were answered with what is no longer so.
+    pub fn stale(&self) -> usize {
+        self.shared.stale.load(Ordering::Relaxed)
+    }
 }
 
 impl Shared {
@@ -145,12 +160,27 @@ impl Shared {
             }
             _ => {}
         }
+        let list = (request.method() == Method::GET && is_list(request.uri().path()) && !watches)
+            .then(|| request.uri().to_string());
         let answer = self.forward(request).await?;
-        match fault {
-            Some(Fault::Lost) => None,
+        match (fault, list) {
+            (Some(Fault::Lost), _) => None,
+            (_, Some(list)) if every > 0 && answer.status() == StatusCode::OK => self.as_it_was(list, answer).await,
             _ if watches && every > 0 => Some(answer.map(|body| cut_off(body).boxed())),
             _ => Some(answer.map(BodyExt::boxed)),
         }
+    }
+
+    /// A list, now and then as it was the first time: what a replica of the API server says that lags behind.
+    async fn as_it_was(&self, list: String, answer: Response<Incoming>) -> Option<Response<Body>> {
+        let (mut parts, body) = answer.into_parts();
+        let now = body.collect().await.ok()?.to_bytes();
+        let first = self.first_lists.lock().expect("no panic").entry(list).or_insert_with(|| now.clone()).clone();
+        let stale = self.lists.fetch_add(1, Ordering::Relaxed).is_multiple_of(STALE) && first != now;
+        self.stale.fetch_add(usize::from(stale), Ordering::Relaxed);
+        let body = if stale { first } else { now };
+        parts.headers.remove(hyper::header::CONTENT_LENGTH);
+        Some(Response::from_parts(parts, Full::new(body).map_err(|never: Infallible| match never {}).boxed()))
     }
 
     async fn forward(&self, request: Request<Incoming>) -> Option<Response<Incoming>> {
@@ -162,6 +192,14 @@ impl Shared {
         let body = body.collect().await.ok()?.to_bytes();
         self.client.request(Request::from_parts(parts, Full::new(body))).await.ok()
     }
+}
+
+/// Whether a path names a kind of objects, all of them or those of a namespace, and no single one.
+fn is_list(path: &str) -> bool {
+    let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let prefix = if parts.first() == Some(&"api") { 2 } else { 3 };
+    parts.drain(..prefix.min(parts.len()));
+    matches!(parts.as_slice(), [_kind] | ["namespaces", _namespace, _kind])
 }
 
 /// A watch's answer that ends after a while.
