@@ -49,6 +49,10 @@ demo: setup ## Build everything, start a cluster, install, use it, disable the k
 	@$(MAKE) --no-print-directory -j2 programs lab  # together: neither keeps two cores busy to its end
 	$(PYTHON3) -m e2e.demo
 
+.PHONY: bench-operations
+bench-operations: programs lab ## Measure creation, cut-off, return and patch (docs/figures.md)
+	$(PYTHON3) -m e2e.bench.operations
+
 .PHONY: down
 down: ## Take the local Kubernetes down, leaving nothing behind
 	$(LAB) down

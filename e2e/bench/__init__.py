@@ -1,0 +1,1 @@
+"""Benchmarks of the whole product on a real cluster."""
