@@ -23,6 +23,9 @@ pub struct Config {
     pub kms: KmsConfig,
     /// What the network must keep the engine from; without it, nothing is tried.
     pub isolation: Option<Isolation>,
+    /// Folder of the files that may change while the engine runs.
+    #[serde(skip)]
+    pub live_dir: Option<PathBuf>,
 }
 
 /// Addresses to listen on.
@@ -149,9 +152,10 @@ impl Config {
     /// Reads and checks the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
         config.check()?;
+        config.live_dir = path.parent().map(Path::to_owned);
         Ok(config)
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use prost::Message;
 use tokio::sync::watch;
@@ -24,10 +25,13 @@ use crate::config::{Config, Isolation};
 use crate::error::{Code, Error, Result};
 use crate::gate::{Database, Gate, Unlocked};
 use crate::isolation;
+use crate::live;
 use crate::metrics::Metrics;
 use crate::proto::storage;
+use crate::release::Release;
 use crate::self_test::SelfTest;
 use crate::server::auth::Users;
+use crate::storage::format::Formats;
 use crate::storage::keys::{self, Kind};
 use crate::storage::shard::{Operation, Shard, decode};
 use crate::traffic::Traffic;
@@ -38,6 +42,8 @@ const DEFAULT_DATABASE: &str = "default";
 const LEAVE: Duration = Duration::from_millis(200);
 /// So often a probe is repeated whose names don't resolve.
 const UNRESOLVED: u32 = 8;
+/// Time between two looks at the file format that the operator has committed to.
+const COMMIT: Duration = Duration::from_secs(5);
 /// Time between two probes of the network while the engine runs.
 const PROBE: Duration = Duration::from_secs(60);
 
@@ -46,8 +52,10 @@ const PROBE: Duration = Duration::from_secs(60);
 pub struct Engine {
     /// The configuration.
     pub config: Config,
-    /// The release.
+    /// The version of the release.
     pub version: &'static str,
+    /// The file formats that it knows, and those of its shards.
+    pub formats: Arc<Formats>,
     /// Lets requests in while the keys are there.
     pub gate: Gate,
     /// Counters.
@@ -74,9 +82,11 @@ pub enum State {
 }
 
 impl Engine {
-    /// A locked engine of release `version`.
-    pub fn new(config: Config, version: &'static str) -> Arc<Self> {
+    /// A locked engine of this release.
+    pub fn new(config: Config, release: impl Into<Release>) -> Arc<Self> {
+        let Release { version, format } = release.into();
         Arc::new(Self {
+            formats: Arc::new(Formats::new(format)),
             budget: Budget::new(config.memory_budget_bytes),
             config,
             version,
@@ -189,6 +199,7 @@ impl Engine {
     async fn serve(self: &Arc<Self>, unlocked: Arc<Unlocked>) -> Replace {
         let tasks = unlocked.databases.iter().flat_map(|database| database.shard.start_maintenance());
         let maintenance: Vec<_> = tasks.map(AbortOnDropHandle::new).collect();
+        let committing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_committing(unlocked.clone())));
         self.gate.blame(None);
         self.gate.open(unlocked.clone());
         tracing::info!("the engine is unlocked and serves");
@@ -196,7 +207,7 @@ impl Engine {
             WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
         let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
         self.gate.shut();
-        drop(maintenance);
+        drop((maintenance, committing));
         let waited = async {
             while self.gate.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -204,6 +215,24 @@ impl Engine {
         };
         let _timed_out = tokio::time::timeout(LEAVE, waited).await;
         Replace::Locked(reason)
+    }
+
+    /// Commits the shards to a newer file format as soon as the operator has.
+    async fn keep_committing(self: Arc<Self>, unlocked: Arc<Unlocked>) {
+        loop {
+            let format = live::format(&self.config);
+            for shard in unlocked.shards() {
+                if let Err(error) = shard.commit_format(format).await {
+                    tracing::warn!(
+                        code = error.code as i32,
+                        reason = %error,
+                        format,
+                        "a shard can't be committed to a newer file format yet; it is tried again"
+                    );
+                }
+            }
+            tokio::time::sleep(COMMIT).await;
+        }
     }
 
     /// Opens the keyring and everything in it.
@@ -219,7 +248,7 @@ impl Engine {
             status.last_success = Some(std::time::SystemTime::now());
             status.last_check = status.last_success;
         });
-        let system = Shard::open(keyring.system().sealed_store("shard"), self.budget.clone()).await?;
+        let system = self.open_shard(keyring.system().sealed_store("shard")).await?;
         let users = Users::new(system.clone());
         users.ensure_root(&root_password(&self.config.auth.root_password_file)?).await?;
         let listed = databases_in(&keyring, &system).await?;
@@ -229,10 +258,14 @@ impl Engine {
         let mut databases = Vec::new();
         for (name, zone, created) in listed {
             let store = keyring.zone(zone)?.sealed_store("shard");
-            let shard = Shard::open(store, self.budget.clone()).await?;
+            let shard = self.open_shard(store).await?;
             databases.push(Arc::new(Database { name, zone, created, shard }));
         }
-        Ok(Arc::new(Unlocked { keyring, users, databases, budget: self.budget.clone(), self_test }))
+        Ok(Arc::new(Unlocked { keyring, users, system, databases, budget: self.budget.clone(), self_test }))
+    }
+
+    async fn open_shard(&self, store: Arc<dyn ObjectStore>) -> Result<Arc<Shard>> {
+        Shard::open(store, self.budget.clone(), self.formats.clone()).await
     }
 
     /// Closes the shards in order, so that the next start has nothing to replay.
