@@ -120,6 +120,9 @@ pub struct IsolationProbe {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeStatus {
+    /// File format that the cluster's store is committed to: releases that don't know it can't take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<i32>,
     /// Version that would be taken next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<String>,

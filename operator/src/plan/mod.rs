@@ -307,7 +307,11 @@ impl Converge<'_> {
                 record::record(identity, &rollout, published, settings),
                 observed.custody.record.as_ref(),
             ),
-            config: Change::between(config_map::config_map(identity, rollout.files()), children.config.as_ref()),
+            config: Change::between(
+                // What was found good is committed to: while another release is tried, the one before can come back.
+                config_map::config_map(identity, rollout.files(), config_map::live(rollout.stable.release.format)),
+                children.config.as_ref(),
+            ),
             status: status::serving(identity, observed, &rollout, &certificates, &egress, rolls_out, now),
             fleet: FleetChange::between(&rollout.fleet, observed.custody.fleet.as_ref(), settings),
             next_look: [

@@ -40,7 +40,7 @@ pub fn serving(
 ) -> VectorClusterStatus {
     let key = key_accessible(identity, observed);
     let isolated = network_isolated(observed, egress);
-    let ready = ready(observed, &key, &isolated, rolls_out);
+    let ready = ready(observed, &key, &isolated, rolls_out, rollout.stable.release.format);
     let verdicts = vec![
         (types::READY, ready.clone()),
         (types::RECONCILING, reconciling(&ready)),
@@ -52,7 +52,7 @@ pub fn serving(
     ];
     let mut status = base(identity, observed, verdicts, now);
     status.certificates = Some(certificate_status(certificates));
-    status.upgrade = Some(upgrade_status(rollout));
+    status.upgrade = Some(upgrade_status(observed, rollout));
     status.isolation = isolation_status(observed, now);
     status
 }
@@ -253,7 +253,7 @@ fn key_reason(state: KeyState) -> &'static str {
     }
 }
 
-fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool) -> Verdict {
+fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool, format: i32) -> Verdict {
     let children = observed.children.as_ref();
     let workload = children.and_then(|children| children.stateful_set.as_ref());
     // A locked engine says why itself, and that is worth more than what Kubernetes can say of its pod.
@@ -278,6 +278,15 @@ fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool
             format!(
                 "the engine runs but does not answer the operator: {reason}. Check that the operator's pods can reach \
                  port 9092 of the data-plane namespace"
+            ),
+        ),
+        EngineView::Answered(status) if status.knows_less_than(format) => Verdict::no(
+            "FormatUnknown",
+            format!(
+                "the store was written by a newer release: it has file format {format}, which {} does not know. Nothing \
+                 in it is changed. Put a release that knows the format into the EngineCatalog and take it with \
+                 `kubectl vectorkeep upgrade now`",
+                status.version
             ),
         ),
         EngineView::Answered(status) => match status.state {
@@ -330,7 +339,7 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
 }
 
 /// Reasons that only a person can do something about.
-const NEEDS_A_PERSON: [&str; 3] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced"];
+const NEEDS_A_PERSON: [&str; 4] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced", "FormatUnknown"];
 
 fn reconciling(ready: &Verdict) -> Verdict {
     if ready.holds == Some(true) || NEEDS_A_PERSON.contains(&ready.reason) {
@@ -538,8 +547,9 @@ fn up_to_date(rollout: &Rollout) -> Verdict {
     Verdict::no("PatchOffered", format!("{offer} is on offer; {why}{bad}"))
 }
 
-fn upgrade_status(rollout: &Rollout) -> UpgradeStatus {
+fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
     UpgradeStatus {
+        format: answer(observed).and_then(|status| status.format?.committed),
         available: rollout.offer.as_ref().map(|offer| offer.version.clone()),
         next: match rollout.decision {
             Decision::Later { next, .. } => next.map(seconds),
