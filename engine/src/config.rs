@@ -92,7 +92,8 @@ pub struct Local {
     pub key_file: PathBuf,
 }
 
-/// Listeners that the cluster's network policies must keep the engine from.
+/// Listeners that the cluster's network policies must keep the engine from, unless the operator names others while the
+/// engine runs (see [`crate::live`]).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Isolation {
@@ -177,7 +178,8 @@ impl Config {
     }
 }
 
-fn is_host_and_port(text: &str) -> bool {
+/// Whether a text is host:port.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 

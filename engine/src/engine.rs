@@ -21,10 +21,10 @@ use vectorkeep_keyring::{
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{Config, Isolation};
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::gate::{Database, Gate, Unlocked};
-use crate::isolation;
+use crate::isolation::{self, Targets};
 use crate::live;
 use crate::metrics::Metrics;
 use crate::proto::storage;
@@ -40,11 +40,11 @@ use crate::traffic::Traffic;
 const DEFAULT_DATABASE: &str = "default";
 /// Requests in work get so long to leave after the gate was shut; their answers are refused all the same.
 const LEAVE: Duration = Duration::from_millis(200);
-/// So often a probe is repeated whose names don't resolve.
+/// So often a probe is repeated of whose names none resolves.
 const UNRESOLVED: u32 = 8;
 /// Time between two looks at the file format that the operator has committed to.
 const COMMIT: Duration = Duration::from_secs(5);
-/// Time between two probes of the network while the engine runs.
+/// Time between two probes of the network while the engine runs, about: not all engines are to try at once.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
@@ -154,11 +154,10 @@ impl Engine {
     /// Returns as soon as no forbidden listener is reached, or reaching one is no reason to stay locked. Later findings
     /// are reported only: a cluster that serves is not cut off.
     async fn wait_for_isolation(&self) {
-        let Some(isolation) = &self.config.isolation else { return };
         let mut patience = UNRESOLVED;
-        loop {
-            let found = self.probe(isolation).await;
-            if isolation.required && found.tried_nothing() && patience > 0 {
+        while let Some(targets) = Targets::of(&self.config) {
+            let found = self.probe(targets).await;
+            if found.required && found.lacks_dns() && patience > 0 {
                 // Without names nothing is known; but an engine must not wait for ever for a DNS that is gone.
                 patience -= 1;
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -179,16 +178,18 @@ impl Engine {
     }
 
     async fn keep_probing(self: Arc<Self>) {
-        let Some(isolation) = &self.config.isolation else { return };
         loop {
-            tokio::time::sleep(PROBE).await;
-            self.probe(isolation).await;
+            tokio::time::sleep(PROBE.mul_f64(rand::random_range(0.75..1.25))).await;
+            match Targets::of(&self.config) {
+                Some(targets) => drop(self.probe(targets).await),
+                None => self.isolation.store(None),
+            }
         }
     }
 
     /// Probes the network once, keeps the report, and logs it if it is another than the last.
-    async fn probe(&self, isolation: &Isolation) -> Arc<isolation::Report> {
-        let found = Arc::new(isolation::Report::probe(isolation).await);
+    async fn probe(&self, targets: Targets) -> Arc<isolation::Report> {
+        let found = Arc::new(isolation::Report::probe(targets).await);
         let last = self.isolation.swap(Some(found.clone()));
         if last.is_none_or(|last| last.outcomes != found.outcomes) {
             found.tell();

@@ -207,6 +207,33 @@ async fn an_engine_that_reaches_what_it_must_not_asks_for_no_key_until_it_no_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_names_while_the_engine_runs_takes_the_place_of_what_is_configured_and_is_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (open, configured) = (listener.local_addr().unwrap(), "127.0.0.1:1");
+    let targets = json!({"targets": [
+        {"name": "other-cluster-1:9092", "address": open.to_string()},
+        {"name": "kubernetes-api", "address": "127.0.0.1:2"},
+    ]});
+    std::fs::write(folder.path().join("isolation.json"), targets.to_string()).unwrap();
+    let engine = Engine::new(config(folder.path(), &isolation(configured, true)), "9.8.7");
+    running(&engine, async {
+        let refusal = || engine.gate.admit().map(drop).map_err(|error| error.code);
+        until(|| refusal() == Err(Code::NotReady)).await;
+        let locked = report(&engine).await;
+        assert_eq!(locked["isolation"]["reached"], json!(["other-cluster-1:9092"]));
+        assert_eq!(locked["isolation"]["unreached"], json!(["kubernetes-api"]));
+        assert!(!locked.to_string().contains(&open.to_string()), "whose engine it is, is nobody's business");
+        // What can't be understood counts as missing.
+        std::fs::write(folder.path().join("isolation.json"), "{").unwrap();
+        serving(&engine).await;
+        assert_eq!(report(&engine).await["isolation"]["unreached"], json!([configured]));
+    })
+    .await;
+    drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_isolation_is_not_required_a_reached_listener_is_only_reported() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
