@@ -24,6 +24,8 @@ pub const CONFIG_MAP: &str = "engine-config";
 pub const CONFIG_FILE: &str = "engine.toml";
 /// Entry with the file format that is committed to.
 pub const FORMAT_FILE: &str = "format";
+/// Entry with the listeners that must not be reached.
+pub const ISOLATION_FILE: &str = "isolation.json";
 /// Entry with CA certificates for the KMS addresses that the resource gives.
 pub const CA_BUNDLE_FILE: &str = "kms-ca.pem";
 
@@ -156,11 +158,12 @@ pub fn files(
 
 /// Entries that the engine reads again and again. They are no part of what is rolled out and recorded: when one changes,
 /// kubelet brings it into the running pod, and nothing restarts.
-const LIVE: [&str; 1] = [FORMAT_FILE];
+const LIVE: [&str; 2] = [FORMAT_FILE, ISOLATION_FILE];
 
 /// The live entries.
-pub fn live(format: i32) -> BTreeMap<String, String> {
-    BTreeMap::from([(FORMAT_FILE.to_owned(), format.to_string())])
+pub fn live(format: i32, isolation: Option<String>) -> BTreeMap<String, String> {
+    let entries = [(FORMAT_FILE, Some(format.to_string())), (ISOLATION_FILE, isolation)];
+    entries.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?))).collect()
 }
 
 /// The ConfigMap that holds the files that were last rolled out, and the live entries.
