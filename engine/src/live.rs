@@ -4,8 +4,9 @@
 //! | file | what it says |
 //! | --- | --- |
 //! | `format` | the file format that the operator has committed to, a number; without it the first |
-//! | `isolation.json` | `{"targets": [{"name": …, "address": "host:port"}, …]}`, which must not be reached; without it, those of the configuration |
+//! | `isolation.json` | what must not be reached: `{"targets": [{"name": …, "address": "host:port"}, …]}` |
 //!
+//! Without the latter, what the configuration forbids must not be reached.
 //! The folder is that of the configuration file, which Kubernetes replaces as a whole; for a development engine it is
 //! `dev` in its data folder. A file that can't be read counts as missing. Unlike in the configuration, keys that
 //! nobody knows are passed over: the operator may be newer than the engine.

@@ -358,13 +358,15 @@ async fn a_committed_format_is_refused_by_the_release_before_which_changes_nothi
     assert_eq!(shard.format(), 2);
     shard.commit_format(1).await.unwrap();
     assert_eq!(shard.format(), 2, "what was committed is not taken back");
-    let before = stored(&store).await;
     let refused = open_as(&store, 1).await.unwrap_err();
     assert_eq!(refused.code, Code::NotReady);
     assert!(refused.message.contains("file format 2"), "{refused}");
-    assert_eq!(stored(&store).await, before);
-    // Its log was not taken from it either.
+    // The log was not taken from its writer.
     shard.insert(&live, rows(&[2], 0), None).await.unwrap();
+    shard.close().await.unwrap();
+    let before = stored(&store).await;
+    assert!(open_as(&store, 1).await.is_err());
+    assert!(stored(&store).await == before, "something in the store was changed");
     let reopened = open_as(&store, 2).await.unwrap();
     assert_eq!(reopened.format(), 2);
     assert_eq!(contents(&reopened.collection("c").unwrap()), BTreeMap::from([(1, 0), (2, 0)]));

@@ -83,7 +83,7 @@ impl Log {
         }
         let epoch = db.manifest().writer_epoch();
         let mark = mark(epoch, 0);
-        // Before anything is read: from here on the log says whose it is.
+        // Before anything else is read: from here on the log says whose it is.
         let mut batch = WriteBatch::new();
         batch.put_bytes(keys::MARK.into(), mark.clone());
         write_durably(&db, batch).await?;
