@@ -69,8 +69,8 @@ enum Command {
         #[arg(long)]
         rotate_ca: bool,
     },
-    /// Let engine and operator try the listeners that the engine must not reach, and print who got where. Exits with 1 if
-    /// isolation is not proven.
+    /// Let engine and operator try what the engine must not reach (operator, API server, cloud metadata, other clusters),
+    /// and print who got where. Exits with 1 if something is reached, or isolation is not proven.
     VerifyIsolation(verify_isolation::Verify),
     /// Rehearse the kill switch, on a cluster that allows it, and measure cut-off and return.
     RevokeDrill(revoke_drill::Drill),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use vectorkeep_crds::{
     VectorCluster,
-    status::{Condition, IsolationProbe, IsolationStatus},
+    status::{Condition, IsolationProbe, IsolationStatus, ProbeVerdict},
     well_known::ANNOTATION_VERIFY_ISOLATION,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct Verify {
     /// Name of the VectorCluster.
     name: String,
-    /// How long to wait for a fresh proof. The engine tries every minute.
+    /// How long to wait for a fresh proof. The engine tries about every minute.
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = duration::parse)]
     timeout: Duration,
 }
@@ -38,7 +38,7 @@ struct Report<'a> {
     name: &'a str,
     /// Whether the engine reached nothing that it must not reach, and the operator reached something of it.
     proven: bool,
-    /// The listeners, and who reached them.
+    /// The targets, and who reached them.
     isolation: Option<&'a IsolationStatus>,
     /// The condition `NetworkIsolated`.
     condition: Option<&'a Condition>,
@@ -50,7 +50,7 @@ pub(crate) async fn run(access: &Access, format: Format, verify: &Verify) -> Res
     // Whole seconds, as the status has them.
     let asked = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_else(|_| Timestamp::now());
     session.annotate(name, ANNOTATION_VERIFY_ISOLATION, &asked.to_string()).await?;
-    eprintln!("# The engine tries the listeners that it must not reach; the operator tries them too.");
+    eprintln!("# The engine tries what it must not reach, and the operator tries it too. That takes about a minute.");
     let pace = Pace { every: Duration::from_secs(1), limit: verify.timeout };
     let fresh =
         wait::until(&session, name, pace, |cluster, _| is_fresh(cluster, asked).then(|| cluster.clone())).await?;
@@ -87,28 +87,49 @@ fn is_proven(cluster: &VectorCluster) -> bool {
 
 fn render(cluster: &VectorCluster) -> String {
     let rows: Vec<_> = isolation(cluster).into_iter().flat_map(|isolation| &isolation.probes).map(row).collect();
-    let mut text = table(["LISTENER", "ENGINE", "OPERATOR (CONTROL)", "VERDICT"], &rows);
+    let mut text = table(["TARGET", "WHAT", "ENGINE", "OPERATOR (CONTROL)", "VERDICT"], &rows);
     if let Some(isolated) = isolated(cluster) {
         text.push_str(&format!("\nNetworkIsolated={} {}: {}\n", isolated.status, isolated.reason, isolated.message));
     }
     text
 }
 
-fn row(probe: &IsolationProbe) -> [String; 4] {
+fn row(probe: &IsolationProbe) -> [String; 5] {
     let reached = |reached: bool| if reached { "reached" } else { "not reached" }.to_owned();
-    let verdict = match (probe.engine_reached, probe.control_reached) {
-        (true, _) => "NOT ISOLATED",
-        (false, true) => "isolated",
-        (false, false) => "proves nothing",
+    let verdict = match probe.verdict {
+        ProbeVerdict::Reached => "REACHED",
+        ProbeVerdict::Isolated => "isolated",
+        ProbeVerdict::NotProven => "not proven",
     };
-    [probe.target.clone(), reached(probe.engine_reached), reached(probe.control_reached), verdict.to_owned()]
+    [
+        probe.target.clone(),
+        what(&probe.target).to_owned(),
+        reached(probe.engine_reached),
+        reached(probe.control_reached),
+        verdict.to_owned(),
+    ]
+}
+
+/// What a target is, for people.
+fn what(target: &str) -> &'static str {
+    match target.split_once(':') {
+        Some((_, "19530")) => "another cluster's client port",
+        Some((_, "9092")) => "another cluster's admin port",
+        Some((_, "9091")) => "another cluster's metrics",
+        Some(_) => "",
+        None if target == "kubernetes-api" => "the Kubernetes API server",
+        None if target == "cloud-metadata" => "the cloud's metadata service",
+        None if target.starts_with("operator") => "the operator's own listener",
+        None => "",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn cluster(isolated: &str, engine: bool, control: bool) -> VectorCluster {
+    fn cluster(isolated: &str, verdict: &str) -> VectorCluster {
+        let (engine, control) = (verdict == "Reached", verdict != "NotProven");
         serde_yaml_ng::from_str(&format!(
             "
 apiVersion: vectorkeep.dev/v1alpha1
@@ -118,7 +139,7 @@ spec: {{encryption: {{local: {{}}}}}}
 status:
   isolation:
     checked: '2026-01-01T00:00:30Z'
-    probes: [{{target: 'probe:8444', engineReached: {engine}, controlReached: {control}}}]
+    probes: [{{target: 'other-cluster-1:9092', engineReached: {engine}, controlReached: {control}, verdict: {verdict}}}]
   conditions:
   - {{type: NetworkIsolated, status: '{isolated}', reason: R, message: as it is, lastTransitionTime: x}}
 "
@@ -128,17 +149,17 @@ status:
 
     #[test]
     fn a_proof_takes_an_engine_that_fails_and_an_operator_that_does_not() {
-        assert!(
-            render(&cluster("True", false, true)).contains("probe:8444   not reached   reached              isolated")
-        );
-        assert!(render(&cluster("False", true, true)).contains("NOT ISOLATED"));
-        assert!(render(&cluster("Unknown", false, false)).contains("proves nothing"));
-        assert!(is_proven(&cluster("True", false, true)) && !is_proven(&cluster("Unknown", false, false)));
+        let proven = render(&cluster("True", "Isolated"));
+        let line = "other-cluster-1:9092   another cluster's admin port   not reached   reached              isolated";
+        assert!(proven.contains(line), "{proven}");
+        assert!(render(&cluster("False", "Reached")).contains("REACHED"));
+        assert!(render(&cluster("Unknown", "NotProven")).contains("not proven"));
+        assert!(is_proven(&cluster("True", "Isolated")) && !is_proven(&cluster("Unknown", "NotProven")));
     }
 
     #[test]
     fn a_proof_from_before_the_request_does_not_count() {
-        let cluster = cluster("True", false, true);
+        let cluster = cluster("True", "Isolated");
         assert!(is_fresh(&cluster, "2026-01-01T00:00:30Z".parse().expect("a time")));
         assert!(!is_fresh(&cluster, "2026-01-01T00:00:31Z".parse().expect("a time")));
     }

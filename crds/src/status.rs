@@ -108,18 +108,38 @@ pub struct IsolationStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IsolationProbe {
-    /// Host and port.
+    /// What it is: `operator`, `kubernetes-api`, `cloud-metadata`, or a port of another cluster's engine, like
+    /// `other-cluster-1:9092`. Which cluster that is, is not told.
     pub target: String,
     /// Whether the engine reached it.
     pub engine_reached: bool,
-    /// Whether the operator reached it: if nobody does, that the engine doesn't proves nothing.
+    /// Whether the operator reached it: if nobody does, that the engine doesn't proves nothing. The operator reaches only
+    /// the admin port of other engines, by which it sees that the whole engine is there.
     pub control_reached: bool,
+    /// What follows from that.
+    #[serde(default)]
+    pub verdict: ProbeVerdict,
+}
+
+/// What is known of a listener that the engine must not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProbeVerdict {
+    /// The engine does not reach it, and the operator does.
+    Isolated,
+    /// The engine reaches it.
+    Reached,
+    /// The operator does not reach it either, or the engine has not tried.
+    #[default]
+    NotProven,
 }
 
 /// Patches: what is on offer, what is under way, what was done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeStatus {
+    /// File format that the cluster's store is committed to: releases that don't know it can't take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<i32>,
     /// Version that would be taken next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<String>,

@@ -40,6 +40,8 @@ class Installation:
             "--set", f"operator.image={self.images.operator}",
             "--set", f"engine.image={self.images.engine}",
             "--set", f"network.kmsEgress[0]={KMS_RANGE}:8443",
+            # The lab has a metadata service, which gives nothing away.
+            "--set", "isolation.metadataControl=true",
             *options,
         )
 

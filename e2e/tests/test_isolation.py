@@ -122,12 +122,28 @@ def test_the_data_plane_admits_no_privileged_pod(world, acme):
         world.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
 
 
-def test_isolation_is_proven_on_the_running_cluster(world, acme):
+def matrix(tenant) -> dict[str, str]:
+    """The verdict on each target, as the status has it."""
+    return {probe["target"]: probe["verdict"] for probe in tenant.status().get("isolation", {}).get("probes", [])}
+
+
+def test_isolation_is_proven_on_the_running_cluster_against_everybody_that_it_must_be_kept_from(world, acme, other):
+    neighbours = {f"other-cluster-1:{port}" for port in (9092, 19530, 9091)}
+    # Asking makes the operator look again; kubelet and engine take a minute each to try what was not there at the start.
+    acme.cli("verify-isolation")
+    wait_for("the other tenant among the targets", lambda: all(
+        matrix(acme).get(target) == "Isolated" for target in neighbours), 300)
     proof = json.loads(acme.cli("verify-isolation", "--output", "json"))
     assert proof["proven"], proof
-    assert [probe["target"].split(".")[0] for probe in proof["isolation"]["probes"]] == ["vectorkeep-isolation-probe"]
-    assert all(probe["controlReached"] and not probe["engineReached"] for probe in proof["isolation"]["probes"])
+    probes = {probe["target"]: probe for probe in proof["isolation"]["probes"]}
+    assert neighbours | {"operator", "kubernetes-api", "cloud-metadata"} <= set(probes)
+    assert not [target for target, probe in probes.items() if probe["engineReached"]]
+    sure = neighbours | {"operator", "kubernetes-api"} | ({"cloud-metadata"} if world.cluster.kind == "lab" else set())
+    assert {target for target in sure if probes[target]["verdict"] != "Isolated"} == set(), probes
     assert acme.condition("NetworkIsolated")["reason"] == "Proven"
+    assert "another cluster's client port" in acme.cli("verify-isolation")
+    told = json.dumps([acme.status(), world.cluster.get("-n", acme.namespace, "events")["items"]])
+    assert other.id not in told, "whose engine it is, is nobody's business"
 
 
 def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_does_not_become_ready(world):
@@ -147,6 +163,13 @@ def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_doe
         ready = wait_for("not Ready for that reason", lambda: (
             tenant.condition("Ready") if tenant.condition("Ready").get("reason") == "PoliciesNotEnforced" else None), 60)
         assert ready["status"] == "False"
+        # All egress is open: what is still out of reach is kept so by the others' own policies.
+        wait_for("the matrix", lambda: {"operator", "kubernetes-api"} <= {
+            target for target, verdict in matrix(tenant).items() if verdict == "Reached"}, 60)
+        assert not [target for target, verdict in matrix(tenant).items()
+                    if target.startswith("other-cluster") and verdict == "Reached"]
+        with pytest.raises(CommandFailed):
+            tenant.cli("verify-isolation")
         calls = [event for event in tenant.simulator.log() if tenant.key in json.dumps(event)]
         assert calls == [], "no key was asked for"
         world.cluster.kubectl("-n", tenant.data_plane, "delete", "networkpolicy", "hole")

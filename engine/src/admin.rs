@@ -17,6 +17,7 @@ use crate::tls::ServerTls;
 #[serde(rename_all = "camelCase")]
 struct Status {
     version: &'static str,
+    format: Format,
     cluster_id: String,
     store_id: Option<String>,
     boot_id: String,
@@ -31,6 +32,13 @@ struct Status {
     self_test: Option<SelfTest>,
     traffic: Traffic,
     isolation: Option<Isolation>,
+}
+
+/// File formats: the newest that the release knows, and the highest that a shard has.
+#[derive(Debug, Serialize)]
+struct Format {
+    newest: u32,
+    committed: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +130,7 @@ fn status(engine: &Engine, serving: &ServerTls, internal: &ServerTls) -> Status 
     let databases = unlocked.iter().flat_map(|unlocked| unlocked.databases.clone());
     Status {
         version: engine.version,
+        format: Format { newest: engine.formats.newest(), committed: engine.formats.highest() },
         cluster_id: engine.config.cluster_id.clone(),
         store_id: unlocked.as_ref().map(|unlocked| unlocked.keyring.store_id().to_string()),
         boot_id: engine.boot_id.to_string(),

@@ -1,4 +1,4 @@
-//! The command line of `vectorkeep-engine`. The version is a parameter, so that tests of upgrades can build a next one.
+//! The command line of `vectorkeep-engine`. The release is a parameter, so that tests of upgrades can build a next one.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::dev;
 use crate::listen::Sockets;
 use crate::process::{self, Mode};
+use crate::release::Release;
 
 #[derive(Debug, Parser)]
 #[command(about = "An encrypted vector database that speaks the Milvus API")]
@@ -41,9 +42,10 @@ enum Command {
     },
 }
 
-/// Does what the arguments of the process say, as the engine of release `version`.
-pub fn run(version: &'static str) -> ExitCode {
-    let matches = command_line(version).get_matches();
+/// Does what the arguments of the process say, as the engine of this release.
+pub fn run(release: impl Into<Release>) -> ExitCode {
+    let release = release.into();
+    let matches = command_line(release.version).get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let filter = EnvFilter::new("info,slatedb=warn,object_store=warn");
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
@@ -51,7 +53,7 @@ pub fn run(version: &'static str) -> ExitCode {
         Command::Serve { .. } => log.json().init(),
         Command::Dev { .. } => log.with_ansi(false).init(),
     }
-    match serve(arguments.command, version) {
+    match serve(arguments.command, release) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(reason = %error, "the engine ends");
@@ -64,7 +66,7 @@ fn command_line(version: &'static str) -> clap::Command {
     Arguments::command().version(version)
 }
 
-fn serve(command: Command, version: &'static str) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(command: Command, release: Release) -> Result<(), Box<dyn std::error::Error>> {
     let (config, mode) = match command {
         Command::Serve { config } => (Config::read(&config)?, Mode::Cluster),
         Command::Dev { data_dir, listen, memory_mib } => {
@@ -74,7 +76,7 @@ fn serve(command: Command, version: &'static str) -> Result<(), Box<dyn std::err
     // Before the runtime, which takes file descriptors of its own: the sockets are passed on under the first numbers.
     let sockets = Sockets::open(&config.listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(process::run(config, sockets, mode, version))?;
+    runtime.block_on(process::run(config, sockets, mode, release))?;
     Ok(())
 }
 

@@ -23,6 +23,9 @@ pub struct Config {
     pub kms: KmsConfig,
     /// What the network must keep the engine from; without it, nothing is tried.
     pub isolation: Option<Isolation>,
+    /// Folder of the files that may change while the engine runs.
+    #[serde(skip)]
+    pub live_dir: Option<PathBuf>,
 }
 
 /// Addresses to listen on.
@@ -89,7 +92,8 @@ pub struct Local {
     pub key_file: PathBuf,
 }
 
-/// Listeners that the cluster's network policies must keep the engine from.
+/// Listeners that the cluster's network policies must keep the engine from, unless the operator names others while the
+/// engine runs (see [`crate::live`]).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Isolation {
@@ -149,9 +153,10 @@ impl Config {
     /// Reads and checks the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
         config.check()?;
+        config.live_dir = path.parent().map(Path::to_owned);
         Ok(config)
     }
 
@@ -173,7 +178,8 @@ impl Config {
     }
 }
 
-fn is_host_and_port(text: &str) -> bool {
+/// Whether a text is host:port.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 

@@ -96,6 +96,7 @@ pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<C
         auth: Auth { root_password_file: password_file },
         kms: KmsConfig::local(key_file),
         isolation: None,
+        live_dir: Some(private),
     })
 }
 

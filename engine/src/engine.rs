@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use prost::Message;
 use tokio::sync::watch;
@@ -20,14 +21,17 @@ use vectorkeep_keyring::{
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{Config, Isolation};
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::gate::{Database, Gate, Unlocked};
-use crate::isolation;
+use crate::isolation::{self, Targets};
+use crate::live;
 use crate::metrics::Metrics;
 use crate::proto::storage;
+use crate::release::Release;
 use crate::self_test::SelfTest;
 use crate::server::auth::Users;
+use crate::storage::format::Formats;
 use crate::storage::keys::{self, Kind};
 use crate::storage::shard::{Operation, Shard, decode};
 use crate::traffic::Traffic;
@@ -36,9 +40,11 @@ use crate::traffic::Traffic;
 const DEFAULT_DATABASE: &str = "default";
 /// Requests in work get so long to leave after the gate was shut; their answers are refused all the same.
 const LEAVE: Duration = Duration::from_millis(200);
-/// So often a probe is repeated whose names don't resolve.
+/// So often a probe is repeated of whose names none resolves.
 const UNRESOLVED: u32 = 8;
-/// Time between two probes of the network while the engine runs.
+/// Time between two looks at the file format that the operator has committed to.
+const COMMIT: Duration = Duration::from_secs(5);
+/// Time between two probes of the network while the engine runs, about: not all engines are to try at once.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
@@ -46,8 +52,10 @@ const PROBE: Duration = Duration::from_secs(60);
 pub struct Engine {
     /// The configuration.
     pub config: Config,
-    /// The release.
+    /// The version of the release.
     pub version: &'static str,
+    /// The file formats that it knows, and those of its shards.
+    pub formats: Arc<Formats>,
     /// Lets requests in while the keys are there.
     pub gate: Gate,
     /// Counters.
@@ -74,9 +82,11 @@ pub enum State {
 }
 
 impl Engine {
-    /// A locked engine of release `version`.
-    pub fn new(config: Config, version: &'static str) -> Arc<Self> {
+    /// A locked engine of this release.
+    pub fn new(config: Config, release: impl Into<Release>) -> Arc<Self> {
+        let Release { version, format } = release.into();
         Arc::new(Self {
+            formats: Arc::new(Formats::new(format)),
             budget: Budget::new(config.memory_budget_bytes),
             config,
             version,
@@ -144,11 +154,10 @@ impl Engine {
     /// Returns as soon as no forbidden listener is reached, or reaching one is no reason to stay locked. Later findings
     /// are reported only: a cluster that serves is not cut off.
     async fn wait_for_isolation(&self) {
-        let Some(isolation) = &self.config.isolation else { return };
         let mut patience = UNRESOLVED;
-        loop {
-            let found = self.probe(isolation).await;
-            if isolation.required && found.tried_nothing() && patience > 0 {
+        while let Some(targets) = Targets::of(&self.config) {
+            let found = self.probe(targets).await;
+            if found.required && found.lacks_dns() && patience > 0 {
                 // Without names nothing is known; but an engine must not wait for ever for a DNS that is gone.
                 patience -= 1;
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -169,16 +178,18 @@ impl Engine {
     }
 
     async fn keep_probing(self: Arc<Self>) {
-        let Some(isolation) = &self.config.isolation else { return };
         loop {
-            tokio::time::sleep(PROBE).await;
-            self.probe(isolation).await;
+            tokio::time::sleep(PROBE.mul_f64(rand::random_range(0.75..1.25))).await;
+            match Targets::of(&self.config) {
+                Some(targets) => drop(self.probe(targets).await),
+                None => self.isolation.store(None),
+            }
         }
     }
 
     /// Probes the network once, keeps the report, and logs it if it is another than the last.
-    async fn probe(&self, isolation: &Isolation) -> Arc<isolation::Report> {
-        let found = Arc::new(isolation::Report::probe(isolation).await);
+    async fn probe(&self, targets: Targets) -> Arc<isolation::Report> {
+        let found = Arc::new(isolation::Report::probe(targets).await);
         let last = self.isolation.swap(Some(found.clone()));
         if last.is_none_or(|last| last.outcomes != found.outcomes) {
             found.tell();
@@ -189,6 +200,7 @@ impl Engine {
     async fn serve(self: &Arc<Self>, unlocked: Arc<Unlocked>) -> Replace {
         let tasks = unlocked.databases.iter().flat_map(|database| database.shard.start_maintenance());
         let maintenance: Vec<_> = tasks.map(AbortOnDropHandle::new).collect();
+        let committing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_committing(unlocked.clone())));
         self.gate.blame(None);
         self.gate.open(unlocked.clone());
         tracing::info!("the engine is unlocked and serves");
@@ -196,7 +208,7 @@ impl Engine {
             WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
         let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
         self.gate.shut();
-        drop(maintenance);
+        drop((maintenance, committing));
         let waited = async {
             while self.gate.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -204,6 +216,24 @@ impl Engine {
         };
         let _timed_out = tokio::time::timeout(LEAVE, waited).await;
         Replace::Locked(reason)
+    }
+
+    /// Commits the shards to a newer file format as soon as the operator has.
+    async fn keep_committing(self: Arc<Self>, unlocked: Arc<Unlocked>) {
+        loop {
+            let format = live::format(&self.config);
+            for shard in unlocked.shards() {
+                if let Err(error) = shard.commit_format(format).await {
+                    tracing::warn!(
+                        code = error.code as i32,
+                        reason = %error,
+                        format,
+                        "a shard can't be committed to a newer file format yet; it is tried again"
+                    );
+                }
+            }
+            tokio::time::sleep(COMMIT).await;
+        }
     }
 
     /// Opens the keyring and everything in it.
@@ -219,7 +249,7 @@ impl Engine {
             status.last_success = Some(std::time::SystemTime::now());
             status.last_check = status.last_success;
         });
-        let system = Shard::open(keyring.system().sealed_store("shard"), self.budget.clone()).await?;
+        let system = self.open_shard(keyring.system().sealed_store("shard")).await?;
         let users = Users::new(system.clone());
         users.ensure_root(&root_password(&self.config.auth.root_password_file)?).await?;
         let listed = databases_in(&keyring, &system).await?;
@@ -229,10 +259,14 @@ impl Engine {
         let mut databases = Vec::new();
         for (name, zone, created) in listed {
             let store = keyring.zone(zone)?.sealed_store("shard");
-            let shard = Shard::open(store, self.budget.clone()).await?;
+            let shard = self.open_shard(store).await?;
             databases.push(Arc::new(Database { name, zone, created, shard }));
         }
-        Ok(Arc::new(Unlocked { keyring, users, databases, budget: self.budget.clone(), self_test }))
+        Ok(Arc::new(Unlocked { keyring, users, system, databases, budget: self.budget.clone(), self_test }))
+    }
+
+    async fn open_shard(&self, store: Arc<dyn ObjectStore>) -> Result<Arc<Shard>> {
+        Shard::open(store, self.budget.clone(), self.formats.clone()).await
     }
 
     /// Closes the shards in order, so that the next start has nothing to replay.

@@ -22,6 +22,8 @@ pub struct Unlocked {
     pub keyring: Keyring,
     /// Users; they live in the system zone.
     pub users: Users,
+    /// The shard of the system zone, which users and the list of databases live in.
+    pub system: Arc<Shard>,
     /// Databases by name.
     pub databases: Vec<Arc<Database>>,
     /// Memory for data.
@@ -44,6 +46,11 @@ pub struct Database {
 }
 
 impl Unlocked {
+    /// Every shard.
+    pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
+        self.databases.iter().map(|database| &database.shard).chain([&self.system])
+    }
+
     /// The database called `name`; the empty name is the default database.
     pub fn database(&self, name: &str) -> Result<Arc<Database>> {
         let wanted = if name.is_empty() { "default" } else { name };

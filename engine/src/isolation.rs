@@ -1,18 +1,53 @@
-//! Whether the cluster's network policies hold: a few listeners that they forbid are called, and none must answer.
+//! Whether the cluster's network policies hold: listeners that they forbid are called, and none must answer.
 //!
-//! Somebody has to try: a cluster whose network takes policies and enforces none looks the same to everybody else.
+//! Somebody has to try: a cluster whose network takes policies and enforces none looks the same to everybody else. What is
+//! tried, the operator names: itself, the API server, the cloud's metadata, engines of others. The engine tells each by
+//! its name only, since whose engine it is that it can't reach is nobody's business.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
+use serde::Deserialize;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use crate::config::Isolation;
+use crate::config::Config;
+use crate::live;
 
 /// A name gets so long to resolve, and a connection so long to be made.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// A listener that must not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Target {
+    /// What it is called when it is told of.
+    pub name: String,
+    /// Host and port; the host is an address or a name.
+    pub address: String,
+}
+
+/// Every listener that must not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// Whether no key is asked for while one of them is reached.
+    pub required: bool,
+    /// The listeners.
+    pub listeners: Vec<Target>,
+}
+
+impl Targets {
+    /// What the operator names now, or else what the configuration does. None where nothing is to be tried.
+    pub fn of(config: &Config) -> Option<Self> {
+        let configured = config.isolation.as_ref();
+        let forbidden = || {
+            let named = |address: &String| Target { name: address.clone(), address: address.clone() };
+            configured.map(|isolation| isolation.forbidden.iter().map(named).collect())
+        };
+        let listeners = live::targets(config).or_else(forbidden)?;
+        Some(Self { required: configured.is_some_and(|isolation| isolation.required), listeners })
+    }
+}
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,32 +65,33 @@ pub enum Outcome {
 pub struct Report {
     /// Whether the engine must not ask for a key while something is reached.
     pub required: bool,
-    /// The forbidden listeners (host:port), as they are configured.
-    pub outcomes: Vec<(String, Outcome)>,
+    /// The listeners, and what became of them.
+    pub outcomes: Vec<(Target, Outcome)>,
     /// Wall-clock time of the end of the probe.
     pub at: SystemTime,
 }
 
 impl Report {
-    /// Calls all forbidden listeners at once.
-    pub async fn probe(isolation: &Isolation) -> Self {
-        let outcomes = join_all(isolation.forbidden.iter().cloned().map(call)).await;
-        Self { required: isolation.required, outcomes, at: SystemTime::now() }
+    /// Calls all listeners at once.
+    pub async fn probe(targets: Targets) -> Self {
+        let outcomes = join_all(targets.listeners.into_iter().map(call)).await;
+        Self { required: targets.required, outcomes, at: SystemTime::now() }
     }
 
-    /// Listeners that were reached.
+    /// Names of listeners that were reached.
     pub fn reached(&self) -> Vec<String> {
-        self.listeners(|outcome| outcome == Outcome::Reached)
+        self.names(Outcome::Reached)
     }
 
-    /// Listeners that were tried and not reached.
+    /// Names of listeners that were tried and not reached.
     pub fn unreached(&self) -> Vec<String> {
-        self.listeners(|outcome| outcome == Outcome::Unreached)
+        self.names(Outcome::Unreached)
     }
 
-    /// Whether nothing could be tried, for want of any address.
-    pub fn tried_nothing(&self) -> bool {
-        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Unresolved)
+    /// Whether no name resolves, though there are some: then there is no DNS, and next to nothing was tried.
+    pub fn lacks_dns(&self) -> bool {
+        let mut named = self.outcomes.iter().filter(|(target, _)| target.address.parse::<SocketAddr>().is_err());
+        named.clone().next().is_some() && named.all(|(_, outcome)| *outcome == Outcome::Unresolved)
     }
 
     /// Whether the engine must not ask for a key.
@@ -65,30 +101,30 @@ impl Report {
 
     /// Logs what is not as it should be.
     pub fn tell(&self) {
-        for (listener, outcome) in &self.outcomes {
+        for (Target { name, .. }, outcome) in &self.outcomes {
             match outcome {
                 Outcome::Unreached => {}
                 Outcome::Unresolved => tracing::warn!(
-                    listener,
-                    "the name of a listener that the network policies forbid does not resolve: nothing is known of it"
+                    listener = name,
+                    "the host of a listener that the network policies forbid does not resolve: nothing is known of it"
                 ),
                 Outcome::Reached => tracing::warn!(
-                    listener,
+                    listener = name,
                     "the network does not enforce its policies: a listener that they forbid was reached"
                 ),
             }
         }
     }
 
-    fn listeners(&self, wanted: impl Fn(Outcome) -> bool) -> Vec<String> {
-        let chosen = self.outcomes.iter().filter(|(_, outcome)| wanted(*outcome));
-        chosen.map(|(listener, _)| listener.clone()).collect()
+    fn names(&self, wanted: Outcome) -> Vec<String> {
+        let chosen = self.outcomes.iter().filter(|(_, outcome)| *outcome == wanted);
+        chosen.map(|(target, _)| target.name.clone()).collect()
     }
 }
 
-async fn call(listener: String) -> (String, Outcome) {
-    let outcome = connect(&listener).await;
-    (listener, outcome)
+async fn call(target: Target) -> (Target, Outcome) {
+    let outcome = connect(&target.address).await;
+    (target, outcome)
 }
 
 async fn connect(listener: &str) -> Outcome {
@@ -105,23 +141,40 @@ async fn connect(listener: &str) -> Outcome {
 mod tests {
     use super::*;
 
+    fn target(name: &str, address: &str) -> Target {
+        Target { name: name.into(), address: address.into() }
+    }
+
     #[tokio::test]
     async fn what_listens_is_reached_and_what_does_not_is_not() -> std::io::Result<()> {
         let open = std::net::TcpListener::bind("127.0.0.1:0")?;
         let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let (open_at, unknown) = (open.local_addr()?.to_string(), "no-such-host.invalid:443".to_owned());
-        let forbidden = vec![open_at.clone(), closed.clone(), unknown];
-        let report = Report::probe(&Isolation { forbidden, required: true }).await;
-        assert_eq!(report.reached(), [open_at]);
-        assert_eq!(report.unreached(), [closed]);
-        assert!(!report.tried_nothing());
+        let open_at = open.local_addr()?.to_string();
+        let listeners =
+            vec![target("open", &open_at), target("closed", &closed), target("unknown", "no-such-host.invalid:443")];
+        let targets = Targets { required: true, listeners };
+        let report = Report::probe(targets.clone()).await;
+        assert_eq!(report.reached(), ["open"]);
+        assert_eq!(report.unreached(), ["closed"]);
         assert_eq!(report.outcomes[2].1, Outcome::Unresolved);
         assert!(report.forbids_unlocking());
         assert!(!Report { required: false, ..report.clone() }.forbids_unlocking());
         drop(open);
-        let forbidden = report.reached();
-        let again = Report::probe(&Isolation { forbidden, required: true }).await;
+        let again = Report::probe(targets).await;
         assert!(again.reached().is_empty() && !again.forbids_unlocking());
         Ok(())
+    }
+
+    #[test]
+    fn without_dns_a_listener_that_has_an_address_does_not_stand_for_the_others() {
+        let report = |outcomes: &[(&str, Outcome)]| Report {
+            required: true,
+            outcomes: outcomes.iter().map(|(address, outcome)| (target("t", address), *outcome)).collect(),
+            at: SystemTime::UNIX_EPOCH,
+        };
+        let metadata = ("169.254.169.254:80", Outcome::Unreached);
+        assert!(report(&[metadata, ("a.svc:1", Outcome::Unresolved)]).lacks_dns());
+        assert!(!report(&[metadata, ("a.svc:1", Outcome::Unresolved), ("b.svc:1", Outcome::Unreached)]).lacks_dns());
+        assert!(!report(&[metadata]).lacks_dns() && !report(&[]).lacks_dns());
     }
 }

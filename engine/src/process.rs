@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::listen::{Sockets, serve};
 use crate::proto::milvus::milvus_service_server::MilvusServiceServer;
+use crate::release::Release;
 use crate::server::milvus::Milvus;
 use crate::tls::{Clients, ServerTls, TlsError};
 
@@ -36,8 +37,8 @@ pub enum Mode {
     Development,
 }
 
-/// Runs an engine of release `version` until it is told to stop (SIGTERM, SIGINT).
-pub async fn run(config: Config, sockets: Sockets, mode: Mode, version: &'static str) -> Result<(), ProcessError> {
+/// Runs an engine of this release until it is told to stop (SIGTERM, SIGINT).
+pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release) -> Result<(), ProcessError> {
     crate::harden::forbid_dumps()?;
     if crate::harden::memory_can_be_swapped() {
         match mode {
@@ -52,7 +53,7 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, version: &'static
     for tls in [&serving, &internal, &administration] {
         tokio::spawn(tls.clone().keep_current());
     }
-    let engine = Engine::new(config, version);
+    let engine = Engine::new(config, release);
     let stop = CancellationToken::new();
     let milvus = MilvusServiceServer::new(Milvus::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_BYTES)

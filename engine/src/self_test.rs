@@ -190,7 +190,7 @@ mod tests {
     use crate::storage::part::Keys;
 
     async fn open(store: &Arc<dyn ObjectStore>) -> Arc<Shard> {
-        Shard::open(store.clone(), Budget::new(1 << 20)).await.unwrap()
+        Shard::open(store.clone(), Budget::new(1 << 20), Arc::default()).await.unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! What the admin API tells the operator: version, self-test, traffic, and whether the network keeps its promises.
+//! What the admin API tells the operator: version, file format, self-test, traffic, and whether the network keeps its
+//! promises.
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
@@ -20,6 +21,7 @@ use vectorkeep_engine::engine::{Engine, State};
 use vectorkeep_engine::error::Code;
 use vectorkeep_engine::proto::milvus::milvus_service_server::MilvusService;
 use vectorkeep_engine::proto::milvus::{QueryRequest, ShowCollectionsRequest};
+use vectorkeep_engine::release::Release;
 use vectorkeep_engine::server::milvus::Milvus;
 use vectorkeep_engine::tls::{Clients, ServerTls};
 
@@ -205,6 +207,33 @@ async fn an_engine_that_reaches_what_it_must_not_asks_for_no_key_until_it_no_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_names_while_the_engine_runs_takes_the_place_of_what_is_configured_and_is_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (open, configured) = (listener.local_addr().unwrap(), "127.0.0.1:1");
+    let targets = json!({"targets": [
+        {"name": "other-cluster-1:9092", "address": open.to_string()},
+        {"name": "kubernetes-api", "address": "127.0.0.1:2"},
+    ]});
+    std::fs::write(folder.path().join("isolation.json"), targets.to_string()).unwrap();
+    let engine = Engine::new(config(folder.path(), &isolation(configured, true)), "9.8.7");
+    running(&engine, async {
+        let refusal = || engine.gate.admit().map(drop).map_err(|error| error.code);
+        until(|| refusal() == Err(Code::NotReady)).await;
+        let locked = report(&engine).await;
+        assert_eq!(locked["isolation"]["reached"], json!(["other-cluster-1:9092"]));
+        assert_eq!(locked["isolation"]["unreached"], json!(["kubernetes-api"]));
+        assert!(!locked.to_string().contains(&open.to_string()), "whose engine it is, is nobody's business");
+        // What can't be understood counts as missing.
+        std::fs::write(folder.path().join("isolation.json"), "{").unwrap();
+        serving(&engine).await;
+        assert_eq!(report(&engine).await["isolation"]["unreached"], json!([configured]));
+    })
+    .await;
+    drop(listener);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_isolation_is_not_required_a_reached_listener_is_only_reported() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -216,6 +245,39 @@ async fn where_isolation_is_not_required_a_reached_listener_is_only_reported() {
         assert_eq!(unlocked["isolation"]["required"], false);
         assert_eq!(unlocked["isolation"]["reached"], json!([address]));
         assert!(unlocked["isolation"]["at"].as_str().unwrap().ends_with('Z'));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_format_is_taken_when_the_operator_commits_to_it_and_then_the_release_before_stays_locked() {
+    const NEXT: Release = Release { version: "9.8.8", format: 2 };
+    let folder = tempfile::tempdir().unwrap();
+    let commit = |format: &str| std::fs::write(folder.path().join("format"), format).unwrap();
+    commit("no number");
+    let engine = Engine::new(config(folder.path(), ""), NEXT);
+    running(&engine, async {
+        assert_eq!(report(&engine).await["format"], json!({"newest": 2, "committed": null}));
+        serving(&engine).await;
+        assert_eq!(report(&engine).await["format"], json!({"newest": 2, "committed": 1}));
+        commit("3\n");
+        let shards: Vec<_> = engine.gate.unlocked().unwrap().shards().cloned().collect();
+        assert!(shards.len() > 1, "the system shard and a database's");
+        until(|| shards.iter().all(|shard| shard.format() == 2)).await;
+        assert_eq!(report(&engine).await["format"], json!({"newest": 2, "committed": 2}));
+    })
+    .await;
+    let before = Engine::new(config(folder.path(), ""), "9.8.7");
+    let reason = before.run().await.to_string();
+    assert!(reason.contains("half-way"), "{reason}");
+    let refusal = before.gate.admit().map(drop).unwrap_err();
+    assert!(refusal.code == Code::NotReady && refusal.message.contains("file format 2"), "{refusal}");
+    assert_eq!(report(&before).await["format"], json!({"newest": 1, "committed": 2}));
+    commit("1");
+    let again = Engine::new(config(folder.path(), ""), NEXT);
+    running(&again, async {
+        serving(&again).await;
+        assert_eq!(report(&again).await["format"], json!({"newest": 2, "committed": 2}), "never lowered");
     })
     .await;
 }

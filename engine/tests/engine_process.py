@@ -26,6 +26,11 @@ def binary() -> Path:
     return target / "debug" / "vectorkeep-engine"
 
 
+def next_patch() -> Path:
+    """The engine as its next patch release would be, which knows one more file format."""
+    return binary().parent / "examples" / "next_patch"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -40,11 +45,12 @@ class Engine:
         self.log = log or folder.with_name(folder.name + ".log")
         self.process: subprocess.Popen | None = None
         self.port = 0
+        self.program = binary()
 
     def start(self, wait: bool = True) -> "Engine":
         self.port = free_port()
         (self.folder / "client" / "uri").unlink(missing_ok=True)
-        command = [binary(), "dev", "--data-dir", self.folder, "--listen", f"127.0.0.1:{self.port}", "--memory-mib", "512"]
+        command = [self.program, "dev", "--data-dir", self.folder, "--listen", f"127.0.0.1:{self.port}", "--memory-mib", "512"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if wait:

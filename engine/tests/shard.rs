@@ -19,6 +19,7 @@ use vectorkeep_engine::proto::schema::DataType;
 use vectorkeep_engine::query::retrieve::retrieve;
 use vectorkeep_engine::schema::{Collection, Field, Index};
 use vectorkeep_engine::storage::collection::LiveCollection;
+use vectorkeep_engine::storage::format::Formats;
 use vectorkeep_engine::storage::part::Keys;
 use vectorkeep_engine::storage::shard::Shard;
 
@@ -86,7 +87,7 @@ fn rows(keys: &[i64], tag: i64) -> Rows {
 }
 
 async fn open(store: &Arc<dyn ObjectStore>) -> Arc<Shard> {
-    Shard::open(store.clone(), Budget::new(1 << 30)).await.unwrap()
+    Shard::open(store.clone(), Budget::new(1 << 30), Arc::default()).await.unwrap()
 }
 
 async fn created(shard: &Shard, name: &str) -> Arc<LiveCollection> {
@@ -227,7 +228,7 @@ async fn a_damaged_segment_is_an_error_and_nothing_is_overwritten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_memory_budget_a_write_is_refused_and_leaves_nothing() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let shard = Shard::open(store, Budget::new(100_000)).await.unwrap();
+    let shard = Shard::open(store, Budget::new(100_000), Arc::default()).await.unwrap();
     let live = created(&shard, "c").await;
     let keys: Vec<i64> = (0..10_000).collect();
     let refused = shard.insert(&live, rows(&keys, 0), None).await.map_err(|error| error.code);
@@ -327,4 +328,56 @@ async fn a_log_that_another_writer_took_is_not_taken_back() {
     let live = second.collection("c").unwrap();
     second.insert(&live, rows(&[2], 0), None).await.unwrap();
     assert_eq!(contents(&live), BTreeMap::from([(2, 0)]));
+}
+
+/// What the store holds, byte by byte.
+async fn stored(store: &Arc<dyn ObjectStore>) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for object in store.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        found.insert(object.location.to_string(), bytes.to_vec());
+    }
+    found
+}
+
+/// Opens the shard as a release does that knows formats up to `newest`.
+async fn open_as(store: &Arc<dyn ObjectStore>, newest: u32) -> Result<Arc<Shard>, vectorkeep_engine::error::Error> {
+    Shard::open(store.clone(), Budget::new(1 << 30), Arc::new(Formats::new(newest))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_a_newer_format_is_committed_the_release_before_opens_the_shard_again() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open_as(&store, 2).await.unwrap();
+    let live = created(&shard, "c").await;
+    shard.insert(&live, rows(&[1, 2], 0), None).await.unwrap();
+    assert_eq!(shard.format(), 1, "a newer release alone commits to nothing");
+    let before = open_as(&store, 1).await.unwrap();
+    assert_eq!(contents(&before.collection("c").unwrap()), BTreeMap::from([(1, 0), (2, 0)]));
+    before.commit_format(2).await.unwrap();
+    assert_eq!(before.format(), 1, "nobody commits to what it doesn't know");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_format_is_refused_by_the_release_before_which_changes_nothing() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open_as(&store, 2).await.unwrap();
+    let live = created(&shard, "c").await;
+    shard.insert(&live, rows(&[1], 0), None).await.unwrap();
+    shard.commit_format(2).await.unwrap();
+    assert_eq!(shard.format(), 2);
+    shard.commit_format(1).await.unwrap();
+    assert_eq!(shard.format(), 2, "what was committed is not taken back");
+    let refused = open_as(&store, 1).await.unwrap_err();
+    assert_eq!(refused.code, Code::NotReady);
+    assert!(refused.message.contains("file format 2"), "{refused}");
+    // The log was not taken from its writer.
+    shard.insert(&live, rows(&[2], 0), None).await.unwrap();
+    shard.close().await.unwrap();
+    let before = stored(&store).await;
+    assert!(open_as(&store, 1).await.is_err());
+    assert!(stored(&store).await == before, "something in the store was changed");
+    let reopened = open_as(&store, 2).await.unwrap();
+    assert_eq!(reopened.format(), 2);
+    assert_eq!(contents(&reopened.collection("c").unwrap()), BTreeMap::from([(1, 0), (2, 0)]));
 }

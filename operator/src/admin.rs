@@ -66,6 +66,9 @@ pub struct EngineStatus {
     pub heard: Option<Timestamp>,
     /// Version of the engine.
     pub version: String,
+    /// File formats, of an engine that tells them.
+    #[serde(default)]
+    pub format: Option<EngineFormat>,
     /// Cluster that the engine believes to serve.
     pub cluster_id: String,
     /// Identity of the store, once it was unlocked.
@@ -102,6 +105,23 @@ pub struct EngineStatus {
     /// What the engine reached of what it must not reach.
     #[serde(default)]
     pub isolation: Option<Isolation>,
+}
+
+impl EngineStatus {
+    /// Whether the engine can't serve a store of file format `format`, since it knows only older ones.
+    pub fn knows_less_than(&self, format: i32) -> bool {
+        self.state != EngineState::Serving && self.format.is_some_and(|known| known.newest < format)
+    }
+}
+
+/// File formats of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct EngineFormat {
+    /// The newest that it knows.
+    pub newest: i32,
+    /// The highest that one of its shards has, once it has seen one.
+    #[serde(default)]
+    pub committed: Option<i32>,
 }
 
 /// Whether an engine serves. What a later engine may say beside these counts as not serving.

@@ -1,6 +1,6 @@
 //! Drives one reconcile after the other: observe, plan, apply, report.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
@@ -17,7 +17,7 @@ use kube::{
         Controller, controller,
         controller::Action,
         events::{Event, EventType, Recorder, Reporter},
-        reflector::ObjectRef,
+        reflector::{ObjectRef, Store},
         watcher,
     },
 };
@@ -32,15 +32,19 @@ use crate::{
     apply::{ApplyError, Interrupted, Next, apply},
     backoff::{Backoffs, jittered},
     chain::chain,
-    isolation::ControlProbe,
+    isolation::{self, ControlProbe},
     metrics::Metrics,
     observe::{ObserveError, observe},
-    plan::{Plan, plan},
+    observed::Other,
+    plan::{Plan, identity::Identity, plan},
     poller::{Poller, Reach},
     report::{ReportError, report},
     secret_watch::SecretWatch,
     settings::Settings,
 };
+
+/// The first list of all clusters is waited for so long.
+const LISTED: Duration = Duration::from_secs(2);
 
 /// How the controller works, apart from what it works on.
 #[derive(Clone, Debug)]
@@ -85,6 +89,7 @@ struct Context {
     recorder: Recorder,
     poller: Poller,
     control: ControlProbe,
+    clusters: Store<VectorCluster>,
     secrets: SecretWatch,
     backoffs: Backoffs,
     metrics: Arc<Metrics>,
@@ -101,22 +106,24 @@ pub async fn run(
 ) {
     let (changed, changes) = mpsc::unbounded_channel();
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance) };
+    let clusters: Api<VectorCluster> = Api::all(client.clone());
+    // A reconcile makes many objects, whose watches all call at once.
+    let settle = controller::Config::default().debounce(Duration::from_millis(100));
+    let mut controller =
+        Controller::new(clusters, watcher::Config::default()).with_config(settle.concurrency(pace.concurrency));
+    let given = settings.isolation_targets.iter().map(|(_, address)| address);
     let context = Arc::new(Context {
         recorder: Recorder::new(client.clone(), reporter),
         poller: Poller::new(pace.reach, changed.clone(), Arc::clone(&metrics)),
         secrets: SecretWatch::new(client.clone(), changed),
-        control: ControlProbe::start(&settings.isolation_probes),
+        control: ControlProbe::start(settings.isolation_probes.iter().chain(given)),
+        clusters: controller.store(),
         client: client.clone(),
         settings,
         resync: pace.resync,
         backoffs: Backoffs::default(),
         metrics,
     });
-    let clusters: Api<VectorCluster> = Api::all(client.clone());
-    // A reconcile makes many objects, whose watches all call at once.
-    let settle = controller::Config::default().debounce(Duration::from_millis(100));
-    let mut controller =
-        Controller::new(clusters, watcher::Config::default()).with_config(settle.concurrency(pace.concurrency));
     controller = owned::<Namespace>(controller, &client);
     controller = owned::<RoleBinding>(controller, &client);
     controller = owned::<ResourceQuota>(controller, &client);
@@ -184,10 +191,13 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
     let now = Timestamp::now();
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let owner = ObjectRef::new(&object.name).within(namespace);
-    let view = |identity: &crate::plan::identity::Identity| context.poller.view(&identity.cluster_id, &owner);
+    let view = |identity: &Identity| context.poller.view(&identity.cluster_id, &owner);
     let (client, settings) = (&context.client, &context.settings);
     let control = context.control.view();
-    let Some(observed) = observe(client, settings, namespace, &object.name, view, control).await? else {
+    let others = |identity: &Identity| context.others(identity);
+    // Of a list that is not complete yet, others would be chosen than of the whole.
+    let _late = tokio::time::timeout(LISTED, context.clusters.wait_until_ready()).await;
+    let Some(observed) = observe(client, settings, namespace, &object.name, view, control, others).await? else {
         context.leave(object);
         return Ok(Action::await_change());
     };
@@ -209,6 +219,16 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
 }
 
 impl Context {
+    /// Other clusters that the engine of this one must not reach, and whether their engines are there.
+    fn others(&self, identity: &Identity) -> Vec<Other> {
+        let clusters = self.clusters.state();
+        let present = clusters.iter().filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        let ids: BTreeSet<String> =
+            present.map(|cluster| Identity::of(cluster, &self.settings.installation_id).cluster_id).collect();
+        let others = isolation::others(&ids, &identity.cluster_id);
+        others.map(|id| Other { cluster_id: id.clone(), answers: self.poller.answers(id) }).collect()
+    }
+
     /// Lets poller and secret watch follow what was decided.
     fn follow(&self, object: &ObjectRef<VectorCluster>, plan: &Plan) {
         match plan {

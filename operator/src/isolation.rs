@@ -1,12 +1,13 @@
-//! The other half of the proof of isolation: a listener that engines must not reach, and the control probe that shows
-//! that it is there to be reached.
+//! The other half of the proof of isolation: a listener that engines must not reach, the control probe that shows that
+//! it is there to be reached, and the choice of other clusters that an engine must not reach either.
 //!
 //! An engine that can't reach a listener proves nothing if nobody can. Therefore the operator connects to the same
 //! addresses, again and again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    ops::Bound::{Excluded, Unbounded},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,6 +21,9 @@ const INTERVAL: Duration = Duration::from_secs(20);
 /// An address that takes longer is not reached.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// An engine tries so many other clusters.
+const OTHERS: usize = 3;
+
 /// Which addresses the operator reaches.
 #[derive(Clone, Debug, Default)]
 pub struct ControlProbe {
@@ -28,7 +32,7 @@ pub struct ControlProbe {
 
 impl ControlProbe {
     /// Probes these addresses from now on.
-    pub fn start(addresses: &[String]) -> Self {
+    pub fn start<'a>(addresses: impl IntoIterator<Item = &'a String>) -> Self {
         let probe = Self::default();
         for address in addresses {
             let (address, reached) = (address.clone(), Arc::clone(&probe.reached));
@@ -50,6 +54,14 @@ impl ControlProbe {
     }
 }
 
+/// The other clusters that the engine of `own` tries: those that come next by id, so that each is tried by as many, and
+/// a cluster that comes or goes changes little.
+pub fn others<'a>(ids: &'a BTreeSet<String>, own: &'a str) -> impl Iterator<Item = &'a String> {
+    let above = ids.range::<str, _>((Excluded(own), Unbounded));
+    let below = ids.range::<str, _>((Unbounded, Excluded(own)));
+    above.chain(below).take(OTHERS)
+}
+
 /// Listens, and closes every connection at once: to be reached is all that it is for.
 pub async fn listen(address: SocketAddr) -> Result<SocketAddr, std::io::Error> {
     let listener = TcpListener::bind(address).await?;
@@ -68,6 +80,17 @@ pub async fn listen(address: SocketAddr) -> Result<SocketAddr, std::io::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_clusters_by_id_are_tried_and_never_the_own_one() {
+        let ids = |ids: &str| ids.chars().map(String::from).collect::<BTreeSet<_>>();
+        let of = |all: &str, own: &str| others(&ids(all), own).cloned().collect::<String>();
+        assert_eq!(of("abcde", "b"), "cde");
+        assert_eq!(of("abcde", "d"), "eab");
+        assert_eq!(of("ab", "b"), "a");
+        assert_eq!(of("a", "a"), "");
+        assert_eq!(of("abd", "c"), "dab");
+    }
 
     #[tokio::test]
     async fn a_listener_is_reached_and_a_closed_port_is_not() {

@@ -65,6 +65,10 @@ struct Arguments {
     /// engines apart. May be given several times.
     #[arg(long = "isolation-probe", value_name = "HOST:PORT")]
     isolation_probes: Vec<String>,
+    /// A further listener NAME=HOST:PORT that engines must not reach. The name shows in every status. May be given several
+    /// times.
+    #[arg(long = "isolation-target", value_name = "NAME=HOST:PORT", value_parser = parse_label)]
+    isolation_targets: Vec<(String, String)>,
     /// Where to listen for engines that must not get here.
     #[arg(long, value_name = "ADDRESS:PORT")]
     isolation_listen: Option<SocketAddr>,
@@ -163,6 +167,7 @@ fn settings(arguments: Arguments) -> Settings {
         operator_service_account: arguments.service_account,
         operator_pod_labels: arguments.pod_labels,
         isolation_probes: arguments.isolation_probes,
+        isolation_targets: arguments.isolation_targets,
         pod_annotations: arguments.pod_annotations,
         concurrent_upgrades: arguments.concurrent_upgrades,
         gate_deadline: SignedDuration::from_secs(arguments.upgrade_gate_seconds.into()),

@@ -23,7 +23,7 @@ use vectorkeep_crds::{
 
 use crate::{
     admin::EngineView,
-    observed::{Canary, Children, Custody, Observed, SecretSeen},
+    observed::{Canary, Children, Custody, Observed, Other, SecretSeen},
     plan::{
         certificates::{INTERNAL_TLS, SERVING_TLS, internal_ca_name, operator_client_name, serving_ca_name},
         conditions::types,
@@ -63,6 +63,7 @@ pub async fn observe(
     name: &str,
     engine: impl FnOnce(&Identity) -> EngineView,
     control: BTreeMap<String, bool>,
+    others: impl FnOnce(&Identity) -> Vec<Other>,
 ) -> Result<Option<Observed>, ObserveError> {
     let Some(cluster) = get::<VectorCluster>(client, namespace, name).await? else {
         return Ok(None);
@@ -85,6 +86,7 @@ pub async fn observe(
         publisher_binding: get(client, &identity.owner_namespace, &publisher).await?,
         custody: custody(client, settings, &identity).await?,
         engine: engine(&identity),
+        others: others(&identity),
         canaries: canaries(client, settings).await?,
         control,
         catalog,

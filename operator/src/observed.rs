@@ -40,6 +40,17 @@ pub struct Observed {
     pub canaries: Vec<Canary>,
     /// Which of the listeners that no engine may reach the operator reaches.
     pub control: BTreeMap<String, bool>,
+    /// A few other clusters, whose engines this one must not reach.
+    pub others: Vec<Other>,
+}
+
+/// Another cluster of the installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its cluster id.
+    pub cluster_id: String,
+    /// Whether its engine answers the operator.
+    pub answers: bool,
 }
 
 /// A cluster that takes a new release before the others.

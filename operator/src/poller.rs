@@ -160,6 +160,11 @@ impl Poller {
         });
     }
 
+    /// Whether the engine of a cluster answers, whoever's it is.
+    pub fn answers(&self, cluster_id: &str) -> bool {
+        matches!(self.shared.lock().get(cluster_id).map(|polled| &polled.view), Some(EngineView::Answered(_)))
+    }
+
     /// What the engine of a cluster last said, for the resource that it serves and no other.
     pub fn view(&self, cluster_id: &str, owner: &ObjectRef<VectorCluster>) -> EngineView {
         match self.shared.lock().get(cluster_id) {

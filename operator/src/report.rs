@@ -78,9 +78,12 @@ fn events(cluster: &VectorCluster, applied: &Applied) -> Vec<Event> {
     let now = now.unwrap_or_default();
     let stalled = now.iter().any(|condition| condition.type_ == types::STALLED && condition.status == "True");
     for condition in now {
-        if turned(before, condition) {
+        if speaks(condition, now) && turned(before, condition) {
             // Not yet ready is no reason to worry; unheard or in need of a person is.
-            let worrying = stalled || condition.status == "Unknown" || condition.reason == "KeyUnreachable";
+            let worrying = stalled
+                || condition.status == "Unknown"
+                || condition.type_ == types::NETWORK_ISOLATED
+                || condition.reason == "KeyUnreachable";
             let type_ = match worrying {
                 true => EventType::Warning,
                 false => EventType::Normal,
@@ -91,12 +94,18 @@ fn events(cluster: &VectorCluster, applied: &Applied) -> Vec<Event> {
     events
 }
 
-/// Only `Ready` speaks for itself; the others explain it, and would say everything twice.
-fn turned(before: Option<&Vec<Condition>>, condition: &Condition) -> bool {
+/// `Ready` speaks for itself; the others explain it, and would say everything twice. But a network that stops enforcing
+/// policies cuts off no cluster that serves.
+fn speaks(condition: &Condition, all: &[Condition]) -> bool {
+    let told = || all.iter().any(|other| other.type_ == types::READY && other.reason == condition.reason);
     condition.type_ == types::READY
-        && !before.into_iter().flatten().any(|earlier| {
-            earlier.type_ == condition.type_ && earlier.status == condition.status && earlier.reason == condition.reason
-        })
+        || (condition.type_ == types::NETWORK_ISOLATED && condition.status == "False" && !told())
+}
+
+fn turned(before: Option<&Vec<Condition>>, condition: &Condition) -> bool {
+    !before.into_iter().flatten().any(|earlier| {
+        earlier.type_ == condition.type_ && earlier.status == condition.status && earlier.reason == condition.reason
+    })
 }
 
 fn event(type_: EventType, reason: &str, note: &str) -> Event {
@@ -109,4 +118,32 @@ fn event(type_: EventType, reason: &str, note: &str) -> Event {
         note.push('…');
     }
     Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(type_: &str, status: &str, reason: &str) -> Condition {
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            observed_generation: None,
+            last_transition_time: String::new(),
+            reason: reason.to_owned(),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_network_that_stops_enforcing_policies_is_told_once_whether_or_not_the_cluster_serves() {
+        let exposed = condition(types::NETWORK_ISOLATED, "False", "PoliciesNotEnforced");
+        let serving = condition(types::READY, "True", "Serving");
+        let locked = condition(types::READY, "False", "PoliciesNotEnforced");
+        assert!(speaks(&exposed, &[serving.clone(), exposed.clone()]));
+        assert!(!speaks(&exposed, &[locked.clone(), exposed.clone()]) && speaks(&locked, &[locked.clone()]));
+        assert!(turned(Some(&vec![serving]), &exposed));
+        assert!(!turned(Some(&vec![exposed.clone()]), &exposed));
+        assert!(!speaks(&condition(types::NETWORK_ISOLATED, "True", "Proven"), &[]));
+    }
 }

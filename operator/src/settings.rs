@@ -17,6 +17,8 @@ pub struct Settings {
     pub operator_pod_labels: Vec<(String, String)>,
     /// Listeners, as host and port, that no engine may reach and the operator does.
     pub isolation_probes: Vec<String>,
+    /// Further listeners that no engine may reach: names, and host and port.
+    pub isolation_targets: Vec<(String, String)>,
     /// Annotations of the engines' pods.
     pub pod_annotations: Vec<(String, String)>,
     /// So many clusters may be moving to another release at the same time.
@@ -71,6 +73,11 @@ impl AddressRange {
             // An IPv4 range written as IPv6 (::ffff:0:0/96) is among the refused IPv6 ranges.
             _ => false,
         }
+    }
+
+    /// Whether this is a range of one.
+    pub fn is_single(&self) -> bool {
+        self.prefix == if self.is_v6() { 128 } else { 32 }
     }
 
     /// Whether this is a range of IPv6 addresses.

@@ -10,6 +10,7 @@
 //! | `u/` user name | `storage.User` (system shard only) |
 //! | `n/` database name | `storage.Database` (system shard only) |
 //! | `m/` | the mark of the last batch: epoch and number |
+//! | `f/` | the format that the shard is committed to, 4 bytes; without it the first |
 
 /// Kind of record, the first byte of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Kind {
 
 /// Key of the mark that every batch of the log carries.
 pub const MARK: &[u8] = b"m/";
+/// Key of the format that the shard is committed to.
+pub const FORMAT: &[u8] = b"f/";
 
 /// The prefix of all records of `kind`.
 pub fn kind(kind: Kind) -> Vec<u8> {

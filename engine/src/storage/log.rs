@@ -15,18 +15,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::ObjectStore;
-use slatedb::config::{CompactorOptions, FlushOptions, FlushType, GarbageCollectorOptions, Settings};
-use slatedb::{CloseReason, Db, ErrorKind, WriteBatch};
+use object_store::path::Path;
+use slatedb::config::{CompactorOptions, DbReaderOptions, FlushOptions, FlushType, GarbageCollectorOptions, Settings};
+use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind, WriteBatch};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::error::{Code, Error, Result};
+use crate::storage::format::{self, Formats};
 use crate::storage::keys;
 
 /// Writers that may wait for the commit task.
 const QUEUE: usize = 256;
 /// Time before the first attempt to open a failed log, and the longest between two.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// The log's folder in the store.
+const FOLDER: &str = "log";
+/// About two seconds: a client that waits for a full disk is better told.
+const RETRIES: u32 = 4;
 /// A log that failed gets so long to end its tasks.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -58,15 +65,25 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the log in `store` and starts its writer, which wakes `recovered` after it opened a failed log anew. The
-    /// writer ends with the last sender of commits.
+    /// writer ends with the last sender of commits. Beside it: the format that the shard is committed to. One that is
+    /// not among `formats` is refused, and the log left as it was.
     pub(super) async fn open(
         store: Arc<dyn ObjectStore>,
         recovered: Arc<Notify>,
-    ) -> Result<(Arc<Self>, mpsc::Sender<Commit>)> {
+        formats: &Formats,
+    ) -> Result<(Arc<Self>, mpsc::Sender<Commit>, u32)> {
+        // First without a claim: to open is to write.
+        formats.admit(recorded_format(&store).await?)?;
         let db = open(&store, None).await?;
+        // A newer release may have had the log in between.
+        let format = format::from_record(db.get(keys::FORMAT).await?)?;
+        if let Err(refusal) = formats.admit(format) {
+            let _closed = tokio::time::timeout(CLOSE, db.close()).await;
+            return Err(refusal);
+        }
         let epoch = db.manifest().writer_epoch();
         let mark = mark(epoch, 0);
-        // Before anything is read: from here on the log says whose it is.
+        // Before anything else is read: from here on the log says whose it is.
         let mut batch = WriteBatch::new();
         batch.put_bytes(keys::MARK.into(), mark.clone());
         write_durably(&db, batch).await?;
@@ -78,7 +95,7 @@ impl Log {
         let (commits, queue) = mpsc::channel(QUEUE);
         let writer = Writer { log: log.clone(), store, queue, written: 0, acknowledged: mark, recovered };
         tokio::spawn(writer.run());
-        Ok((log, commits))
+        Ok((log, commits, format))
     }
 
     /// The log as it is open now.
@@ -314,11 +331,31 @@ fn tell(reason: &Error, new: bool, what: &str) {
 /// Opens the log in `store`, or makes a new one there. A writer that still had it open is fenced off: its next write
 /// fails. With `expected`, only if that is the epoch of the last writer.
 async fn open(store: &Arc<dyn ObjectStore>, expected: Option<u64>) -> std::result::Result<Db, slatedb::Error> {
-    let builder = Db::builder("log", store.clone()).with_settings(settings());
+    let builder = Db::builder(FOLDER, store.clone()).with_settings(settings());
     match expected {
         Some(epoch) => builder.with_expected_epoch(epoch).build().await,
         None => builder.build().await,
     }
+}
+
+/// The format that the log in `store` says it has, read without writing anything.
+async fn recorded_format(store: &Arc<dyn ObjectStore>) -> Result<u32> {
+    let manifests = Path::from_iter([FOLDER, "manifest"]);
+    if store.list(Some(&manifests)).try_next().await?.is_none() {
+        // There is no log yet.
+        return Ok(format::FIRST);
+    }
+    let options = DbReaderOptions { object_store_max_retries: Some(RETRIES), ..DbReaderOptions::default() };
+    let reader = DbReader::builder(FOLDER, store.clone())
+        // The only mode that leaves no checkpoint behind.
+        .with_reader_mode(DbReaderMode::FollowLatest)
+        .with_db_cache_disabled()
+        .with_options(options)
+        .build()
+        .await?;
+    let record = reader.get(keys::FORMAT).await;
+    let _closed = tokio::time::timeout(CLOSE, reader.close()).await;
+    format::from_record(record?)
 }
 
 /// The answer to who prepared a change before the log was opened anew.
@@ -340,8 +377,7 @@ fn settings() -> Settings {
         max_unflushed_bytes: 256 * 1024 * 1024,
         compactor_options: Some(CompactorOptions::default()),
         garbage_collector_options: Some(GarbageCollectorOptions::default()),
-        // About two seconds: a client that waits for a full disk is better told.
-        object_store_max_retries: Some(4),
+        object_store_max_retries: Some(RETRIES),
         ..Settings::default()
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod catalogue;
 pub mod collection;
+pub mod format;
 pub mod index;
 pub mod keys;
 mod log;

@@ -4,6 +4,7 @@
 //! durable. A timestamp is given out in the same moment as the place in the log's queue, so the order of timestamps, of
 //! the log and of publication are one.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::proto::storage;
 use crate::storage::collection::{Collections, LiveCollection};
+use crate::storage::format::{self, Formats};
 use crate::storage::keys::{self, Kind};
 use crate::storage::log::{Commit, Log, closed};
 
@@ -44,6 +46,9 @@ pub struct Shard {
     commits: mpsc::Sender<Commit>,
     /// Held for the moment in which a timestamp and a place in the queue are taken.
     order: Mutex<()>,
+    /// What the log says of its format.
+    format: Arc<AtomicU32>,
+    formats: Arc<Formats>,
 }
 
 impl std::fmt::Debug for Shard {
@@ -54,10 +59,11 @@ impl std::fmt::Debug for Shard {
 
 impl Shard {
     /// Opens the shard in `store`, or makes a new one there, and recovers its collections. A writer that still had it
-    /// open is fenced off: its next write fails.
-    pub async fn open(store: Arc<dyn ObjectStore>, budget: Budget) -> Result<Arc<Self>> {
+    /// open is fenced off: its next write fails. A shard whose format is not among `formats` is refused, and left as it
+    /// was.
+    pub async fn open(store: Arc<dyn ObjectStore>, budget: Budget, formats: Arc<Formats>) -> Result<Arc<Self>> {
         let work = Arc::new(Notify::new());
-        let (log, commits) = Log::open(store.clone(), work.clone()).await?;
+        let (log, commits, format) = Log::open(store.clone(), work.clone(), &formats).await?;
         let shard = Arc::new(Self {
             log,
             objects: store,
@@ -69,6 +75,8 @@ impl Shard {
             unindexed: Notify::new(),
             commits,
             order: Mutex::default(),
+            format: Arc::new(AtomicU32::new(format)),
+            formats,
         });
         shard.recover().await?;
         Ok(shard)
@@ -77,6 +85,30 @@ impl Shard {
     /// The epoch of this writer; every opening raises it.
     pub fn epoch(&self) -> u64 {
         self.log.epoch()
+    }
+
+    /// The format that the shard is committed to: whatever is written must be understood by every release that knows
+    /// it.
+    pub fn format(&self) -> u32 {
+        self.format.load(Ordering::Acquire)
+    }
+
+    /// Commits the shard to `wanted`, or to the newest format that this release knows if that is lower. From then on
+    /// older releases refuse the shard. What it was committed to before is never taken back.
+    pub async fn commit_format(&self, wanted: u32) -> Result<()> {
+        let format = wanted.min(self.formats.newest());
+        if format <= self.format() {
+            return Ok(());
+        }
+        let record = Operation::Put(keys::FORMAT.to_vec(), format::to_record(format));
+        let (committed, formats) = (self.format.clone(), self.formats.clone());
+        let publish = move || {
+            committed.fetch_max(format, Ordering::AcqRel);
+            formats.note(format);
+        };
+        self.commit(|_| Ok((vec![record], publish))).await?;
+        tracing::info!(format, "the shard is committed to a newer file format");
+        Ok(())
     }
 
     /// Stops the commit task after what waits, and closes the log.

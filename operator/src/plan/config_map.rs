@@ -22,6 +22,10 @@ use crate::{
 pub const CONFIG_MAP: &str = "engine-config";
 /// Entry with the configuration.
 pub const CONFIG_FILE: &str = "engine.toml";
+/// Entry with the file format that is committed to.
+pub const FORMAT_FILE: &str = "format";
+/// Entry with the listeners that must not be reached.
+pub const ISOLATION_FILE: &str = "isolation.json";
 /// Entry with CA certificates for the KMS addresses that the resource gives.
 pub const CA_BUNDLE_FILE: &str = "kms-ca.pem";
 
@@ -152,9 +156,32 @@ pub fn files(
     Ok(files)
 }
 
-/// The ConfigMap that holds the files that were last rolled out.
-pub fn config_map(identity: &Identity, files: &BTreeMap<String, String>) -> ConfigMap {
-    ConfigMap { metadata: identity.meta(CONFIG_MAP), data: Some(files.clone()), ..ConfigMap::default() }
+/// Entries that the engine reads again and again. They are no part of what is rolled out and recorded: when one changes,
+/// kubelet brings it into the running pod, and nothing restarts.
+const LIVE: [&str; 2] = [FORMAT_FILE, ISOLATION_FILE];
+
+/// The live entries.
+pub fn live(format: i32, isolation: Option<String>) -> BTreeMap<String, String> {
+    let entries = [(FORMAT_FILE, Some(format.to_string())), (ISOLATION_FILE, isolation)];
+    entries.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?))).collect()
+}
+
+/// The ConfigMap that holds the files that were last rolled out, and the live entries.
+pub fn config_map(identity: &Identity, files: &BTreeMap<String, String>, live: BTreeMap<String, String>) -> ConfigMap {
+    let data = files.clone().into_iter().chain(live).collect();
+    ConfigMap { metadata: identity.meta(CONFIG_MAP), data: Some(data), ..ConfigMap::default() }
+}
+
+/// What was rolled out, from the ConfigMap that holds it.
+pub fn rolled_out(config: &ConfigMap) -> Option<BTreeMap<String, String>> {
+    let mut files = config.data.clone()?;
+    files.retain(|name, _| !LIVE.contains(&name.as_str()));
+    Some(files)
+}
+
+/// The file format that is committed to, from the ConfigMap that says it.
+pub fn committed_format(config: &ConfigMap) -> Option<i32> {
+    config.data.as_ref()?.get(FORMAT_FILE)?.parse().ok()
 }
 
 fn kms_aws(aws: &AwsEncryption, files: &mut BTreeMap<String, String>) -> Result<KmsAws, Refusal> {

@@ -22,6 +22,27 @@ pub enum KmsEgress {
     },
 }
 
+impl KmsEgress {
+    /// Whether the engine may be allowed to reach a listener, given as host and port. Which addresses a name stands for is
+    /// not known, nor what a network makes of a service's address before it looks at policies. So a name may lie in
+    /// every range that is open on its port.
+    pub fn may_allow(&self, listener: &str) -> bool {
+        let Some((host, port)) = listener.rsplit_once(':') else { return false };
+        let (host, port) = (host.trim_matches(['[', ']']).parse::<AddressRange>().ok(), port.parse::<u16>().ok());
+        match self {
+            Self::Nothing => false,
+            Self::Given(addresses) => addresses.iter().filter(|open| Some(open.port) == port).any(|open| match host {
+                Some(host) => open.range.overlaps(&host),
+                None => !open.range.is_single(),
+            }),
+            Self::PublicOnly { except } => {
+                let private = |host: AddressRange| except.iter().any(|range| range.overlaps(&host));
+                port == Some(HTTPS) && !host.is_some_and(private)
+            }
+        }
+    }
+}
+
 /// Ranges that no resource may open, whatever the installation says: this host, link-local with the clouds'
 /// metadata services, multicast and reserved addresses, and IPv4 dressed up as IPv6.
 const NEVER: [&str; 10] = [
@@ -107,6 +128,21 @@ fn without_nested(ranges: Vec<AddressRange>) -> Vec<AddressRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_allowed_is_told_by_address_and_port_and_of_a_name_by_port_alone() {
+        let given = |range: &str| KmsEgress::Given(vec![range.parse().expect("a range")]);
+        assert!(given("10.0.5.0/24:443").may_allow("10.0.5.7:443"));
+        assert!(!given("10.0.5.0/24:443").may_allow("10.0.5.7:80"));
+        assert!(!given("10.0.5.0/24:443").may_allow("10.0.6.7:443"));
+        assert!(given("10.0.5.0/24:443").may_allow("kubernetes.default.svc:443"));
+        assert!(!given("10.0.5.7/32:443").may_allow("kubernetes.default.svc:443"));
+        assert!(!given("10.0.5.0/24:8443").may_allow("kubernetes.default.svc:443"));
+        let public = KmsEgress::PublicOnly { except: vec!["10.0.0.0/8".parse().expect("a range")] };
+        assert!(public.may_allow("203.0.113.1:443") && public.may_allow("kubernetes.default.svc:443"));
+        assert!(!public.may_allow("10.0.0.1:443") && !public.may_allow("203.0.113.1:80"));
+        assert!(!KmsEgress::Nothing.may_allow("203.0.113.1:443"));
+    }
 
     #[test]
     fn every_constant_is_a_range() {

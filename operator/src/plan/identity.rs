@@ -75,7 +75,7 @@ impl Identity {
 
     /// Name, inside the Kubernetes cluster, of the engine's first and only pod.
     pub fn engine_host(&self) -> String {
-        format!("engine-0.engine-peers.{}.svc.cluster.local", self.namespace)
+        engine_host(&self.cluster_id)
     }
 
     /// URI name of the engine in its internal certificate.
@@ -87,6 +87,11 @@ impl Identity {
     pub fn operator_uri(&self) -> String {
         format!("vectorkeep://{}/operator", self.cluster_id)
     }
+}
+
+/// Name, inside the Kubernetes cluster, of the first and only engine pod of a cluster.
+pub(super) fn engine_host(cluster_id: &str) -> String {
+    format!("engine-0.engine-peers.{}.svc.cluster.local", data_plane_namespace(cluster_id))
 }
 
 /// A map of owned strings.

@@ -10,6 +10,7 @@ pub mod config_map;
 pub mod connection;
 pub mod egress;
 pub mod identity;
+pub mod isolation;
 pub mod namespace;
 pub mod network_policy;
 pub mod pvc;
@@ -41,8 +42,8 @@ use crate::{
 use certificates::Certificates;
 use change::Change;
 use connection::{Draw, Publication};
-use egress::KmsEgress;
 use identity::Identity;
+use isolation::Boundary;
 use namespace::Claim;
 use record::Rollout;
 use refusal::Refusal;
@@ -202,7 +203,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
 fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
     // What the resource says is judged before anything is made for it.
     let rollout = record::rollout(identity, observed, settings, now)?;
-    let egress = egress::kms_egress(&observed.cluster.spec, settings)?;
+    let boundary = Boundary::plan(observed, settings)?;
     match namespace::claim(identity, observed.namespace.as_ref()) {
         Claim::Foreign => {
             return Err(Refusal::NamespaceNotOwned {
@@ -219,7 +220,7 @@ fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Tim
     match &observed.children {
         None => Ok(Plan::Claim(Box::new(foundation(identity, observed, settings, now)))),
         Some(children) => {
-            let converge = Converge { identity, observed, children, settings, rollout, egress, now };
+            let converge = Converge { identity, observed, children, settings, rollout, boundary, now };
             Ok(Plan::Converge(Box::new(converge.desired()?)))
         }
     }
@@ -252,17 +253,17 @@ struct Converge<'a> {
     children: &'a Children,
     settings: &'a Settings,
     rollout: Rollout,
-    egress: KmsEgress,
+    boundary: Boundary,
     now: Timestamp,
 }
 
 impl Converge<'_> {
     fn desired(self) -> Result<Desired, Refusal> {
-        let Self { identity, observed, children, settings, rollout, egress, now } = self;
+        let Self { identity, observed, children, settings, rollout, boundary, now } = self;
         let spec = &observed.cluster.spec;
         let base = foundation(identity, observed, settings, now);
         let certificates = Certificates::plan(identity, spec, observed, now)?;
-        let policies = network_policy::policies(identity, &spec.network.clients, &egress, settings);
+        let policies = network_policy::policies(identity, &spec.network.clients, &boundary.egress, settings);
         let mut orphans = orphans(&policies, children);
         orphans.extend(failed_pod(&rollout, children));
         // Not: whether the workload is written. A repair of its margins makes no new pod.
@@ -307,13 +308,21 @@ impl Converge<'_> {
                 record::record(identity, &rollout, published, settings),
                 observed.custody.record.as_ref(),
             ),
-            config: Change::between(config_map::config_map(identity, rollout.files()), children.config.as_ref()),
-            status: status::serving(identity, observed, &rollout, &certificates, &egress, rolls_out, now),
+            config: Change::between(
+                // What was found good is committed to: while another release is tried, the one before can come back.
+                config_map::config_map(
+                    identity,
+                    rollout.files(),
+                    config_map::live(rollout.stable.release.format, boundary.file()),
+                ),
+                children.config.as_ref(),
+            ),
+            status: status::serving(identity, observed, &rollout, &certificates, &boundary, rolls_out, now),
             fleet: FleetChange::between(&rollout.fleet, observed.custody.fleet.as_ref(), settings),
             next_look: [
                 certificates.next_renewal(),
                 rollout.next_look(settings, now),
-                status::proof_awaited(observed, now),
+                status::proof_awaited(observed, &boundary, now),
             ]
             .into_iter()
             .flatten()

@@ -32,7 +32,7 @@ use crate::{
     observed::{Children, Observed},
     settings::Settings,
     upgrade::{
-        Release,
+        FIRST_FORMAT, Release,
         decision::{self, Decision, Situation, Wait},
         fleet::Fleet,
         offer,
@@ -148,7 +148,7 @@ pub fn rollout(
     let files = config_map::files(identity, spec, settings)?;
     let window = Window::of(&spec.upgrade.window)?;
     let catalog = observed.catalog.as_ref().map_or(&[][..], |catalog| &catalog.spec.releases);
-    let (stable, begun) = match stable(observed, catalog) {
+    let (mut stable, begun) = match stable(observed, catalog) {
         Some(stable) => (stable, true),
         None => {
             let release = offer::first(catalog, &spec.upgrade, &fleet)
@@ -156,6 +156,8 @@ pub fn rollout(
             (render.with(Release::from(release), files.clone()), false)
         }
     };
+    // What lies in the store counts, whatever the catalog said when the release was taken.
+    stable.release.format = stable.release.format.max(committed_format(observed));
     let record = observed.custody.record.as_ref();
     let mut rollout = Rollout {
         stable,
@@ -346,6 +348,12 @@ fn answer(observed: &Observed) -> Option<&EngineStatus> {
     observed.engine.answer()
 }
 
+/// The file format that the engine says its store has.
+fn committed_format(observed: &Observed) -> i32 {
+    let format = answer(observed).and_then(|status| status.format);
+    format.and_then(|format| format.committed).unwrap_or(FIRST_FORMAT)
+}
+
 fn serves(observed: &Observed) -> bool {
     let workload = observed.children.as_ref().and_then(|children| children.stateful_set.as_ref());
     workload.is_some_and(statefulset::is_rolled_out)
@@ -489,11 +497,14 @@ fn running(observed: &Observed, catalog: &[EngineRelease]) -> Option<Rendering> 
     let image = template.spec.as_ref()?.containers.first()?.image.clone()?;
     let known = catalog.iter().find(|release| release.image == image).map(|release| release.version.clone());
     let version = known.or_else(|| answer(observed).map(|status| status.version.clone()))?;
+    let config = children.config.as_ref()?;
+    // Nobody remembers whether the release has proven itself, so nothing newer is committed to by it.
+    let format = config_map::committed_format(config).unwrap_or(FIRST_FORMAT);
     Some(Rendering {
         inputs: running_inputs(children)?.to_owned(),
-        release: Release { version, image },
+        release: Release { version, image, format },
         template: template.clone(),
-        files: children.config.as_ref()?.data.clone()?,
+        files: config_map::rolled_out(config)?,
     })
 }
 

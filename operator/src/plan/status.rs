@@ -6,7 +6,7 @@ use vectorkeep_crds::{
     identity::{client_uri, connection_secret_name},
     isolation::Enforcement,
     status::{
-        CertificateStatus, Condition, IsolationProbe, IsolationStatus, KeyStatus, UpgradeInProgress, UpgradeStatus,
+        CertificateStatus, Condition, IsolationStatus, KeyStatus, ProbeVerdict, UpgradeInProgress, UpgradeStatus,
         VectorClusterStatus, ZoneStatus,
     },
     well_known::{ANNOTATION_ROTATE_CA, ANNOTATION_VERIFY_ISOLATION},
@@ -17,6 +17,7 @@ use super::{
     conditions::{Verdict, conditions, seconds, types},
     egress::KmsEgress,
     identity::Identity,
+    isolation::{Boundary, is_proof},
     record::Rollout,
     refusal::Refusal,
     statefulset::is_rolled_out,
@@ -34,13 +35,13 @@ pub fn serving(
     observed: &Observed,
     rollout: &Rollout,
     certificates: &Certificates,
-    egress: &KmsEgress,
+    boundary: &Boundary,
     rolls_out: bool,
     now: Timestamp,
 ) -> VectorClusterStatus {
     let key = key_accessible(identity, observed);
-    let isolated = network_isolated(observed, egress);
-    let ready = ready(observed, &key, &isolated, rolls_out);
+    let isolated = network_isolated(observed, boundary);
+    let ready = ready(observed, &key, &isolated, rolls_out, rollout.stable.release.format);
     let verdicts = vec![
         (types::READY, ready.clone()),
         (types::RECONCILING, reconciling(&ready)),
@@ -52,8 +53,8 @@ pub fn serving(
     ];
     let mut status = base(identity, observed, verdicts, now);
     status.certificates = Some(certificate_status(certificates));
-    status.upgrade = Some(upgrade_status(rollout));
-    status.isolation = isolation_status(observed, now);
+    status.upgrade = Some(upgrade_status(observed, rollout));
+    status.isolation = isolation_status(observed, boundary, now);
     status
 }
 
@@ -253,7 +254,7 @@ fn key_reason(state: KeyState) -> &'static str {
     }
 }
 
-fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool) -> Verdict {
+fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool, format: i32) -> Verdict {
     let children = observed.children.as_ref();
     let workload = children.and_then(|children| children.stateful_set.as_ref());
     // A locked engine says why itself, and that is worth more than what Kubernetes can say of its pod.
@@ -278,6 +279,15 @@ fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool
             format!(
                 "the engine runs but does not answer the operator: {reason}. Check that the operator's pods can reach \
                  port 9092 of the data-plane namespace"
+            ),
+        ),
+        EngineView::Answered(status) if status.knows_less_than(format) => Verdict::no(
+            "FormatUnknown",
+            format!(
+                "the store was written by a newer release: it has file format {format}, which {} does not know. Nothing \
+                 in it is changed. Put a release that knows the format into the EngineCatalog and take it with \
+                 `kubectl vectorkeep upgrade now`",
+                status.version
             ),
         ),
         EngineView::Answered(status) => match status.state {
@@ -330,7 +340,7 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
 }
 
 /// Reasons that only a person can do something about.
-const NEEDS_A_PERSON: [&str; 3] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced"];
+const NEEDS_A_PERSON: [&str; 4] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced", "FormatUnknown"];
 
 fn reconciling(ready: &Verdict) -> Verdict {
     if ready.holds == Some(true) || NEEDS_A_PERSON.contains(&ready.reason) {
@@ -395,13 +405,13 @@ fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdi
     Verdict::yes("Valid", next + &ignored)
 }
 
-fn network_isolated(observed: &Observed, egress: &KmsEgress) -> Verdict {
+fn network_isolated(observed: &Observed, boundary: &Boundary) -> Verdict {
     let clients = match observed.cluster.spec.network.clients.len() {
         0 => "nobody may connect: list clients in spec.network.clients".to_owned(),
         1 => "one group of clients may connect".to_owned(),
         number => format!("{number} groups of clients may connect"),
     };
-    let reach = match egress {
+    let reach = match boundary.egress {
         KmsEgress::Nothing => "the engine may reach cluster DNS only",
         KmsEgress::Given(_) => "the engine may reach cluster DNS and the given addresses of the KMS only",
         KmsEgress::PublicOnly { .. } => {
@@ -416,47 +426,50 @@ fn network_isolated(observed: &Observed, egress: &KmsEgress) -> Verdict {
             format!("{policies}. Whether the network enforces them is not proven yet"),
         );
     };
-    if !isolation.reached.is_empty() {
+    let matrix = boundary.matrix(isolation);
+    let names = |wanted: ProbeVerdict| {
+        let chosen = matrix.iter().filter(|probe| probe.verdict == wanted).map(|probe| probe.target.as_str());
+        chosen.collect::<Vec<_>>().join(", ")
+    };
+    let reached = names(ProbeVerdict::Reached);
+    if !reached.is_empty() {
         return Verdict::no(
             "PoliciesNotEnforced",
             format!(
-                "{policies}; but the engine reaches {}, which they forbid: the network of this Kubernetes cluster does not \
-                 enforce NetworkPolicies. Install a network plugin that does; or, if it must be so, set \
-                 spec.isolation.enforcement to Reported",
-                isolation.reached.join(", ")
+                "{policies}; but the engine reaches {reached}, which they forbid: the network of this Kubernetes cluster \
+                 does not enforce NetworkPolicies, or not all of them. Install a network plugin that does; or, if it must \
+                 be so, set spec.isolation.enforcement to Reported"
             ),
         );
     }
     // That the engine does not get there says something only if somebody does.
-    let proven = |target: &String| observed.control.get(target) == Some(&true);
-    match isolation.unreached.iter().filter(|target| proven(target)).count() {
-        0 => Verdict::unknown(
+    if !is_proof(&matrix) {
+        return Verdict::unknown(
             "ControlProbeFailed",
             format!(
-                "{policies}; the engine reaches nothing that they forbid, but neither does the operator, so it proves nothing"
+                "{policies}; the engine reaches nothing that they forbid, but neither does the operator reach its own \
+                 listener, so it proves nothing"
             ),
-        ),
-        number => Verdict::yes(
-            "Proven",
-            format!("{policies}. Proven: {number} listeners that the operator reaches and the engine does not"),
-        ),
+        );
     }
+    let unproven = match names(ProbeVerdict::NotProven) {
+        unproven if unproven.is_empty() => unproven,
+        unproven => format!(". Not proven: {unproven}"),
+    };
+    Verdict::yes(
+        "Proven",
+        format!(
+            "{policies}. Proven: the engine does not reach what the operator reaches: {}{unproven}",
+            names(ProbeVerdict::Isolated)
+        ),
+    )
 }
 
 /// The proof in detail. Its time moves only when the findings do, or when somebody asks for a fresh one.
-fn isolation_status(observed: &Observed, now: Timestamp) -> Option<IsolationStatus> {
+fn isolation_status(observed: &Observed, boundary: &Boundary, now: Timestamp) -> Option<IsolationStatus> {
     let isolation = answer(observed)?.isolation.as_ref()?;
     let at = isolation.at?;
-    let targets = isolation.reached.iter().map(|target| (target, true));
-    let targets = targets.chain(isolation.unreached.iter().map(|target| (target, false)));
-    let mut probes: Vec<_> = targets
-        .map(|(target, engine_reached)| IsolationProbe {
-            target: target.clone(),
-            engine_reached,
-            control_reached: observed.control.get(target) == Some(&true),
-        })
-        .collect();
-    probes.sort_by(|a, b| a.target.cmp(&b.target));
+    let probes = boundary.matrix(isolation);
     let before = observed.cluster.status.as_ref().and_then(|status| status.isolation.as_ref());
     let same = before.filter(|before| before.probes == probes);
     let kept =
@@ -480,9 +493,9 @@ const AWAITED: SignedDuration = SignedDuration::from_mins(10);
 const SKEW: SignedDuration = SignedDuration::from_mins(1);
 
 /// When to look again for a proof that somebody waits for, or for one that lacks its other half.
-pub fn proof_awaited(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+pub fn proof_awaited(observed: &Observed, boundary: &Boundary, now: Timestamp) -> Option<Timestamp> {
     let tried = answer(observed)?.isolation.as_ref()?;
-    if tried.reached.is_empty() && !tried.unreached.iter().any(|target| observed.control.get(target) == Some(&true)) {
+    if tried.reached.is_empty() && !is_proof(&boundary.matrix(tried)) {
         return Some(now + SignedDuration::from_secs(20));
     }
     let reported = observed.cluster.status.as_ref()?.isolation.as_ref()?;
@@ -538,8 +551,9 @@ fn up_to_date(rollout: &Rollout) -> Verdict {
     Verdict::no("PatchOffered", format!("{offer} is on offer; {why}{bad}"))
 }
 
-fn upgrade_status(rollout: &Rollout) -> UpgradeStatus {
+fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
     UpgradeStatus {
+        format: answer(observed).and_then(|status| status.format?.committed),
         available: rollout.offer.as_ref().map(|offer| offer.version.clone()),
         next: match rollout.decision {
             Decision::Later { next, .. } => next.map(seconds),

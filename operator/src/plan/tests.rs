@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod ca_rotation;
+mod isolation;
 mod network;
 mod ownership;
 mod secrets;
@@ -68,6 +69,7 @@ impl World {
                 catalog: Some(catalog(&["0.1.0"])),
                 canaries: Vec::new(),
                 control: BTreeMap::new(),
+                others: Vec::new(),
             },
             settings: settings(),
             now: "2026-06-01T12:00:00Z".parse().expect("a time"),
@@ -250,6 +252,7 @@ fn settings() -> Settings {
         operator_service_account: "vectorkeep-operator".into(),
         operator_pod_labels: vec![("app.kubernetes.io/name".into(), "vectorkeep-operator".into())],
         isolation_probes: Vec::new(),
+        isolation_targets: Vec::new(),
         pod_annotations: Vec::new(),
         concurrent_upgrades: 1,
         gate_deadline: SignedDuration::from_mins(5),

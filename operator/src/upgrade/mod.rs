@@ -21,10 +21,25 @@ pub struct Release {
     pub version: String,
     /// Image by digest.
     pub image: String,
+    /// File format that its engine commits to once it has proven itself, or that the store is committed to already, if
+    /// that is higher.
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub format: i32,
+}
+
+/// The file format of releases that say none.
+pub const FIRST_FORMAT: i32 = 1;
+
+fn first_format() -> i32 {
+    FIRST_FORMAT
+}
+
+fn is_first_format(format: &i32) -> bool {
+    *format == FIRST_FORMAT
 }
 
 impl From<&EngineRelease> for Release {
     fn from(release: &EngineRelease) -> Self {
-        Self { version: release.version.clone(), image: release.image.clone() }
+        Self { version: release.version.clone(), image: release.image.clone(), format: release.format }
     }
 }

@@ -13,7 +13,8 @@ pub fn first<'a>(catalog: &'a [EngineRelease], policy: &Upgrade, fleet: &Fleet) 
 }
 
 /// The release that a cluster would move to: the newest one above what runs, of the minor line that the resource names,
-/// or else of that which runs, if it can take over from what runs and is not known to be bad.
+/// or else of that which runs, if it can take over from what runs, knows the file format of the store, and is not known
+/// to be bad.
 pub fn next<'a>(
     catalog: &'a [EngineRelease],
     running: &Release,
@@ -27,6 +28,7 @@ pub fn next<'a>(
             && *version > from
             && release.image != running.image
             && takes_over(release, version, &from)
+            && release.format >= running.format
             && !fleet.is_quarantined(&release.image)
     })
 }
@@ -66,7 +68,7 @@ mod tests {
     }
 
     fn running(version: &str) -> Release {
-        Release { version: version.into(), image: format!("engine-{version}") }
+        Release { version: version.into(), image: format!("engine-{version}"), format: 1 }
     }
 
     fn pinned(line: &str) -> Upgrade {
@@ -96,6 +98,23 @@ mod tests {
         assert_eq!(next_of(&catalog, "1.4.3", &pinned("1.4"), &fleet), None);
         let unreadable = [release("1.4.4", Some("whatever"))];
         assert_eq!(next_of(&unreadable, "1.4.3", &Upgrade::default(), &fleet), None);
+    }
+
+    #[test]
+    fn a_release_that_does_not_know_the_stores_format_is_never_offered() {
+        let formats = |low, high| {
+            [
+                EngineRelease { format: low, ..release("1.4.3", None) },
+                EngineRelease { format: high, ..release("1.4.2", None) },
+            ]
+        };
+        let committed = Release { format: 2, ..running("1.4.1") };
+        let offered = |catalog: &[EngineRelease]| {
+            next(catalog, &committed, &Upgrade::default(), &Fleet::default()).map(|it| it.version.clone())
+        };
+        assert_eq!(offered(&formats(1, 2)).as_deref(), Some("1.4.2"));
+        assert_eq!(offered(&formats(1, 1)), None);
+        assert_eq!(offered(&formats(3, 2)).as_deref(), Some("1.4.3"));
     }
 
     #[test]

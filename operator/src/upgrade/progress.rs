@@ -229,6 +229,9 @@ impl Progress {
         if status.version != self.to.version {
             return Err(judged(format!("the engine to be {}; it says {}", self.to.version, status.version)));
         }
+        if status.knows_less_than(self.from.format) {
+            return Err(judged(format!("an engine that knows file format {} of its store", self.from.format)));
+        }
         if status.state != EngineState::Serving {
             return Err(later("the engine to serve".to_owned()));
         }
@@ -311,7 +314,7 @@ mod tests {
     }
 
     fn release(version: &str) -> Release {
-        Release { version: version.into(), image: format!("engine-{version}") }
+        Release { version: version.into(), image: format!("engine-{version}"), format: 1 }
     }
 
     fn progress() -> Progress {
@@ -464,6 +467,19 @@ mod tests {
             assert_eq!(early.failure, None);
             assert!(on(early.advance(&seen(&engine, true), DEADLINE, at(10))).failure.is_some());
         }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_know_the_format_of_its_store_is_taken_back_at_once() {
+        let locked = engine(|status| {
+            status["state"] = "Locked".into();
+            status["key"] = serde_json::json!({"state": "Unknown"});
+            status["format"] = serde_json::json!({"newest": 1, "committed": null});
+        });
+        let begun = |format| Progress { from: Release { format, ..release("1.4.1") }, ..progress() };
+        assert_eq!(on(begun(1).advance(&seen(&locked, true), DEADLINE, at(60))).failure, None);
+        let failed = on(begun(2).advance(&seen(&locked, true), DEADLINE, at(60)));
+        assert!(failed.failure.is_some_and(|failure| failure.contains("file format 2")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rollouts from their beginning to their verdict.
 
 use super::*;
-use crate::{observed::Canary, upgrade::fleet::Fleet};
+use crate::{admin::EngineFormat, observed::Canary, upgrade::fleet::Fleet};
 
 /// A Sunday, inside the default window.
 const IN_WINDOW: &str = "2026-06-07T03:10:00Z";
@@ -22,6 +22,18 @@ impl World {
 
     fn version(&mut self) -> String {
         version_in(self.children().stateful_set.as_ref().expect("a workload"))
+    }
+
+    /// The last release on offer knows a newer file format.
+    fn newest_knows_format(&mut self, format: i32) {
+        let catalog = self.observed.catalog.as_mut().expect("a catalog");
+        catalog.spec.releases.last_mut().expect("a release").format = format;
+    }
+
+    /// The file format that the engine is told to commit to.
+    fn format(&mut self) -> String {
+        let config = self.children().config.as_ref().expect("a configuration");
+        config.data.as_ref().expect("entries")["format"].clone()
     }
 
     fn fleet(&self) -> Fleet {
@@ -321,4 +333,72 @@ fn a_request_for_any_time_is_met_or_forgotten_and_breaks_nothing() {
         }
         world.desired();
     }
+}
+
+#[test]
+fn a_newer_file_format_is_committed_to_once_its_release_is_kept_and_not_before() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.newest_knows_format(2);
+    world.settle();
+    assert_eq!((world.version().as_str(), world.format().as_str()), ("0.1.1", "1"));
+    world.pass(20);
+    world.start_engine();
+    world.pass(10);
+    world.settle();
+    assert_eq!(world.format(), "1", "every gate holds, but not for long enough");
+    world.pass(10);
+    world.settle();
+    assert_eq!(world.upgrade().history[0].outcome, "Succeeded");
+    assert_eq!(world.format(), "2");
+    assert!(world.desired().stateful_set.is_keep(), "to commit restarts nothing");
+    world.observed.custody.record = None;
+    let desired = world.desired();
+    assert!(desired.config.is_keep() && desired.stateful_set.is_keep(), "a lost record commits to nothing else");
+}
+
+#[test]
+fn a_release_that_is_taken_back_leaves_the_file_format_as_it_was() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.newest_knows_format(2);
+    world.settle();
+    world.pass(30);
+    world.pod_crashes();
+    world.settle();
+    assert_eq!((world.version().as_str(), world.format().as_str()), ("0.1.0", "1"));
+    world.start_engine();
+    world.settle();
+    assert_eq!(world.upgrade().history[0].outcome, "RolledBack");
+    assert_eq!(world.format(), "1");
+}
+
+#[test]
+fn a_file_format_that_the_engine_reports_is_remembered_and_no_release_below_it_is_taken() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.engine_reports(|status| status.format = Some(EngineFormat { newest: 2, committed: Some(2) }));
+    world.settle();
+    assert_eq!((world.version().as_str(), world.format().as_str()), ("0.1.0", "2"));
+    assert_eq!(world.upgrade().format, Some(2));
+    world.observed.engine = EngineView::Silent { reason: "no connection".into() };
+    world.settle();
+    assert_eq!(world.format(), "2");
+    world.newest_knows_format(2);
+    world.start_engine();
+    world.settle();
+    assert_eq!(world.version(), "0.1.1");
+}
+
+#[test]
+fn an_engine_that_does_not_know_its_stores_format_is_told_apart_from_a_locked_one() {
+    let mut world = World::running(AWS);
+    world.engine_reports(|status| status.format = Some(EngineFormat { newest: 1, committed: Some(2) }));
+    world.settle();
+    // It replaces itself, and has not seen its store again.
+    world.engine_reports(|status| {
+        status.format = Some(EngineFormat { newest: 1, committed: None });
+        status.state = crate::admin::EngineState::Unlocking;
+    });
+    let ready = world.condition(types::READY);
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "FormatUnknown"));
+    assert!(ready.message.contains("file format 2"));
+    assert_eq!(world.condition(types::STALLED).status, "True");
 }
