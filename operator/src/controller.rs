@@ -34,6 +34,7 @@ use crate::{
     chain::chain,
     isolation::ControlProbe,
     metrics::Metrics,
+    notify::{Notifier, ledger},
     observe::{ObserveError, observe},
     plan::{Plan, plan},
     poller::{Poller, Reach},
@@ -86,6 +87,7 @@ struct Context {
     poller: Poller,
     control: ControlProbe,
     secrets: SecretWatch,
+    notifier: Notifier,
     backoffs: Backoffs,
     metrics: Arc<Metrics>,
 }
@@ -96,6 +98,7 @@ pub async fn run(
     settings: Settings,
     pace: Pace,
     instance: String,
+    notifier: Notifier,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -106,6 +109,7 @@ pub async fn run(
         poller: Poller::new(pace.reach, changed.clone(), Arc::clone(&metrics)),
         secrets: SecretWatch::new(client.clone(), changed),
         control: ControlProbe::start(&settings.isolation_probes),
+        notifier,
         client: client.clone(),
         settings,
         resync: pace.resync,
@@ -191,6 +195,8 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
         context.leave(object);
         return Ok(Action::await_change());
     };
+    // What is written down already, whatever becomes of this reconcile; what it adds calls for the next one.
+    context.notifier.owe(ledger::dispatch(&observed, settings));
     let plan = plan(&observed, settings, now);
     context.follow(object, &plan);
     let applied = match apply(client, settings, &observed, plan, now).await {
