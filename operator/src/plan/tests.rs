@@ -27,6 +27,7 @@ use crate::{
 
 mod ca_rotation;
 mod network;
+mod notifications;
 mod ownership;
 mod secrets;
 mod status;
