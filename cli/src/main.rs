@@ -1,5 +1,5 @@
-//! `kubectl vectorkeep`: why a cluster is ready or isn't, what its key policy needs, how to connect, how its patches
-//! and certificates stand, and a drill of its kill switch.
+//! `kubectl vectorkeep`: why a cluster is ready or isn't, what its key policy needs, how to connect, how its patches,
+//! advisories and certificates stand, and a drill of its kill switch.
 
 mod access;
 mod advisories;
