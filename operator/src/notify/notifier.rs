@@ -113,7 +113,7 @@ impl Desk {
     /// Delivers one event, and notes that it was. Answers how long the target is to be left alone if that failed.
     async fn attempt(&self, key: Key, item: &Item, failures: u32) -> Option<Duration> {
         if !item.accepted
-            && let Some(wait) = self.deliver(&key, item, failures).await
+            && let Some(wait) = self.deliver(item, failures).await
         {
             self.change(|outbox| outbox.failed(&key));
             return Some(wait);
@@ -134,7 +134,7 @@ impl Desk {
     }
 
     /// Tries to deliver. Answers how long to wait if it was not accepted.
-    async fn deliver(&self, key: &Key, item: &Item, failures: u32) -> Option<Duration> {
+    async fn deliver(&self, item: &Item, failures: u32) -> Option<Duration> {
         let (to, cluster, type_) = (self.courier.name(), &item.identity.cluster_id, item.event.type_);
         match self.courier.deliver(&item.event, Timestamp::now()).await {
             Outcome::Accepted => {
