@@ -1,7 +1,8 @@
 //! What there is to tell about a cluster, as CloudEvents 1.0.
 //!
-//! A notice is made from the record alone, so it is the same, byte for byte, whenever and by whomever it is made. It
-//! names the cluster and the versions of its engine; it holds nothing of what a tenant stores.
+//! A notice is made from the record alone, so it is the same, byte for byte, whenever and by whomever it is made, until the
+//! catalog says something else of an advisory. It names the cluster and the versions of its engine; it holds nothing of
+//! what a tenant stores.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
