@@ -253,6 +253,15 @@ impl Session {
         self.cluster(name).await?.ok_or_else(|| self.no_cluster(name))
     }
 
+    /// Every resource of the namespace, or of all namespaces.
+    pub(crate) async fn all_clusters(&self, everywhere: bool) -> Result<Vec<VectorCluster>, Error> {
+        let clusters = if everywhere { Api::all(self.client.clone()) } else { self.clusters() };
+        match clusters.list(&ListParams::default()).await {
+            Ok(found) => Ok(found.items),
+            Err(source) => Err(read("VectorCluster", "*", source)),
+        }
+    }
+
     /// Changes some fields of the resource and leaves the others alone.
     pub(crate) async fn merge(&self, name: &str, change: Value) -> Result<VectorCluster, Error> {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };

@@ -1,7 +1,8 @@
-//! `kubectl vectorkeep`: why a cluster is ready or isn't, what its key policy needs, how to connect, how its patches
-//! and certificates stand, and a drill of its kill switch.
+//! `kubectl vectorkeep`: why a cluster is ready or isn't, what its key policy needs, how to connect, how its patches,
+//! advisories and certificates stand, and a drill of its kill switch.
 
 mod access;
+mod advisories;
 mod certificates;
 mod connect;
 mod duration;
@@ -61,6 +62,8 @@ enum Command {
     /// Look after patches: take them now, hold them back, see what was done.
     #[command(subcommand)]
     Upgrade(upgrade::Command),
+    /// Show which advisories are open, for which clusters, and when the release that answers them is taken.
+    Advisories(advisories::Advisories),
     /// Show when certificates end.
     Certificates {
         /// Name of the VectorCluster.
@@ -89,6 +92,7 @@ async fn main() -> ExitCode {
             connect::run(&access, format, &name, ca_file, show_password).await
         }
         Command::Upgrade(command) => command.run(&access, format).await,
+        Command::Advisories(asked) => advisories::run(&access, format, &asked).await,
         Command::Certificates { name, rotate_ca } => certificates::run(&access, format, &name, rotate_ca).await,
         Command::VerifyIsolation(verify) => verify_isolation::run(&access, format, &verify).await,
         Command::RevokeDrill(drill) => revoke_drill::run(&access, format, &drill).await,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine_catalog::Severity;
+
 /// What the operator reports about a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,6 +154,26 @@ pub struct UpgradeStatus {
     /// What was rolled out, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<UpgradeReport>,
+    /// Advisories that newer releases of the cluster's minor line answer and the one that runs does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
+    pub advisories: Vec<OpenAdvisory>,
+}
+
+/// An advisory that a newer release answers and the one that runs does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenAdvisory {
+    /// Its name, like `CVE-2026-0001`.
+    pub id: String,
+    /// `Security` if a release that answers it is one.
+    #[serde(default)]
+    pub severity: Severity,
+    /// The lowest version that answers it.
+    pub fixed_in: String,
+    /// When it was first seen to be open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
 }
 
 /// A rollout that is under way.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pymilvus import MilvusClient
 
-from . import kms
+from . import kms, webhook
 from .cluster import Cluster
 from .images import Images
 from .portforward import PortForward
@@ -44,6 +44,13 @@ class Installation:
             "--set", "isolation.metadataControl=true",
             *options,
         )
+
+    def notify(self, receiver: webhook.Receiver) -> None:
+        """Installs the chart with a receiver of notifications."""
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "notification-key", "namespace": OPERATOR_NAMESPACE}}
+        self.cluster.apply(secret | {"stringData": {"signing-key": receiver.key}})
+        target = {"name": "tickets", "url": receiver.url, "secretName": "notification-key", "caBundle": receiver.ca}
+        self.install("--set-json", "notifications=" + json.dumps({"targets": [target]}))
 
     @property
     def release(self) -> dict:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -28,12 +29,20 @@ def issue(*names: str) -> Certificate:
     ).sign(ca_key, hashes.SHA256())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     leaf = _builder(subject, ca_name, key.public_key(), x509.BasicConstraints(ca=False, path_length=None)).add_extension(
-        x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+        x509.SubjectAlternativeName([_name(name) for name in names]), critical=False
     ).sign(ca_key, hashes.SHA256())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return Certificate(_pem(leaf), private.decode(), _pem(ca))
+
+
+def _name(name: str) -> x509.GeneralName:
+    """A name or an address."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _builder(subject, issuer, public_key, constraints) -> x509.CertificateBuilder:

@@ -3,11 +3,14 @@ proven itself it writes what the one before can read; an upgrade of the operator
 from __future__ import annotations
 
 import json
+import ssl
+import urllib.request
 
 import pytest
 
-from e2e.harness import images
+from e2e.harness import images, webhook
 from e2e.harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, VERSION, Client
+from e2e.harness.portforward import PortForward
 from e2e.harness.shell import wait_for
 
 # Formats of the chart's engine and of its next patch.
@@ -18,7 +21,22 @@ ROWS = 200
 
 
 @pytest.fixture(scope="module")
-def patched(world):
+def receiver(world):
+    """Where the installation tells of upgrades; nothing where pods don't reach this machine."""
+    address = webhook.address(world.cluster)
+    if not address:
+        yield None
+        return
+    with webhook.Receiver(address) as started:
+        if webhook.is_reached(world.cluster, started):
+            world.installation.notify(started)
+            yield started
+        else:
+            yield None
+
+
+@pytest.fixture(scope="module")
+def patched(world, receiver):
     """A Ready cluster with rows, whose window stays closed until a test opens it."""
     # As an administrator: what failed a cluster of an earlier run on this cluster is to fail again.
     world.cluster.kubectl("-n", OPERATOR_NAMESPACE, "delete", "configmap", "upgrade-fleet", "--ignore-not-found")
@@ -35,6 +53,18 @@ def patched(world):
     world.cluster.kubectl("-n", OPERATOR_NAMESPACE, "delete", "configmap", "upgrade-fleet", "--ignore-not-found")
     world.installation.install()
     world.installation.offer()
+
+
+def feed(world) -> dict:
+    """The advisory feed, by a reader that can't check the certificate, which each operator process makes itself."""
+    forward = PortForward(world.cluster, OPERATOR_NAMESPACE, "deployment/vectorkeep-operator", 8443)
+    forward.start()
+    try:
+        url = f"https://localhost:{forward.port}/advisories.json"
+        with urllib.request.urlopen(url, context=ssl._create_unverified_context(), timeout=20) as answer:
+            return json.load(answer)
+    finally:
+        forward.stop()
 
 
 def rows(tenant) -> int:
@@ -85,6 +115,11 @@ def test_a_patch_waits_for_the_window_is_taken_inside_it_and_reported(world, pat
     wait_for("the offer", lambda: patched.upgrade().get("available") == NEXT_VERSION, 60)
     assert patched.condition("UpToDate")["reason"] == "PatchOffered"
     assert pod(world, patched)["metadata"]["uid"] == before, "the window is closed"
+    advisory = patched.upgrade()["advisories"][0]
+    assert (advisory["id"], advisory["fixedIn"]) == ("CVE-2026-0001", NEXT_VERSION)
+    assert "CVE-2026-0001" in patched.cli("advisories")
+    item = next(item for item in feed(world)["items"] if item["id"] == "CVE-2026-0001")["_vectorkeep"]
+    assert (item["severity"], item["fixedIn"]) == ("Routine", [NEXT_VERSION]) and item["openClusters"] >= 1
 
     patched.patch({"upgrade": ALWAYS})
     report = new_report(patched, reports)
@@ -98,8 +133,32 @@ def test_a_patch_waits_for_the_window_is_taken_inside_it_and_reported(world, pat
     told = world.cluster.get("-n", patched.namespace, "events")["items"]
     assert {"UpgradeStarted", "UpgradeSucceeded"} <= {event["reason"] for event in told}
     assert "Succeeded" in patched.cli("upgrade history")
+    assert "No advisory is open" in patched.cli("advisories")
     wait_for("the commit of the format", lambda: patched.upgrade().get("format") == NEXT_FORMAT, 180)
     assert patched.condition("Ready")["status"] == "True" and rows(patched) == ROWS
+
+
+def test_what_happened_is_told_signed_and_once_more_if_it_was_not_accepted(world, patched, receiver):
+    if receiver is None:
+        pytest.skip("pods don't reach this machine, so no receiver on it is told anything")
+    history = patched.upgrade().get("history", [])
+    assert {report["outcome"] for report in history} == {"Succeeded", "RolledBack"}, "of the tests before this one"
+    kinds = {"Succeeded": "dev.vectorkeep.upgrade.succeeded.v1", "RolledBack": "dev.vectorkeep.upgrade.rolledback.v1"}
+
+    def told(kind: str) -> list[dict]:
+        return [event for event in receiver.accepted(kind) if event["subject"] == patched.id]
+
+    for report in history:
+        event = wait_for(f"{report['to']} to be told", lambda: next(
+            (event for event in told(kinds[report["outcome"]]) if event["data"] == report), None), 120)
+        assert event["source"].endswith(f"/{patched.namespace}/{patched.name}")
+    for kind in ("dev.vectorkeep.advisory.opened.v1", "dev.vectorkeep.advisory.closed.v1"):
+        event = wait_for(kind, lambda: next(iter(told(kind)), None), 120)
+        assert (event["data"]["advisory"], event["data"]["fixedIn"]) == ("CVE-2026-0001", NEXT_VERSION)
+    assert all(delivery.signed for delivery in receiver.deliveries)
+    events = {delivery.id: delivery.event for delivery in receiver.deliveries}
+    assert all(events[delivery.id] == delivery.event for delivery in receiver.deliveries), "a repetition is the same event"
+    assert receiver.key not in world.logs()
 
 
 def test_an_operator_that_renders_another_pod_restarts_nobody_until_the_window_or_a_request(world, patched):

@@ -23,9 +23,9 @@ impl Backoffs {
     pub fn failed(&self, object: ObjectRef<VectorCluster>) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(object).or_insert(0);
-        let wait = FIRST.saturating_mul(1 << (*count).min(16)).min(LONGEST);
+        let wait = growing(*count, FIRST, LONGEST);
         *count += 1;
-        jittered(wait)
+        wait
     }
 
     /// Whether the last attempt at a resource failed.
@@ -37,6 +37,11 @@ impl Backoffs {
     pub fn succeeded(&self, object: &ObjectRef<VectorCluster>) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
+}
+
+/// How long to wait after so many failures before this one: `first`, then twice as long each time, up to `longest`.
+pub fn growing(failures: u32, first: Duration, longest: Duration) -> Duration {
+    jittered(first.saturating_mul(1 << failures.min(16)).min(longest))
 }
 
 /// A duration between 75 % and 125 % of `duration`.

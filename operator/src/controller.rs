@@ -34,6 +34,7 @@ use crate::{
     chain::chain,
     isolation::{self, ControlProbe},
     metrics::Metrics,
+    notify::{Notifier, ledger},
     observe::{ObserveError, observe},
     observed::Other,
     plan::{Plan, identity::Identity, plan},
@@ -91,6 +92,7 @@ struct Context {
     control: ControlProbe,
     clusters: Store<VectorCluster>,
     secrets: SecretWatch,
+    notifier: Notifier,
     backoffs: Backoffs,
     metrics: Arc<Metrics>,
 }
@@ -101,6 +103,7 @@ pub async fn run(
     settings: Settings,
     pace: Pace,
     instance: String,
+    notifier: Notifier,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -118,6 +121,7 @@ pub async fn run(
         secrets: SecretWatch::new(client.clone(), changed),
         control: ControlProbe::start(settings.isolation_probes.iter().chain(given)),
         clusters: controller.store(),
+        notifier,
         client: client.clone(),
         settings,
         resync: pace.resync,
@@ -201,6 +205,8 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
         context.leave(object);
         return Ok(Action::await_change());
     };
+    // What is written down already, whatever becomes of this reconcile; what it adds calls for the next one.
+    context.notifier.owe(ledger::dispatch(&observed, settings));
     let plan = plan(&observed, settings, now);
     context.follow(object, &plan);
     let applied = match apply(client, settings, &observed, plan, now).await {

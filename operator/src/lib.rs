@@ -14,6 +14,7 @@ pub mod controller;
 pub mod isolation;
 pub mod lease;
 pub mod metrics;
+pub mod notify;
 pub mod observe;
 pub mod observed;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! `vectorkeep-operator`: reads its flags, waits for its turn, and reconciles.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use jiff::SignedDuration;
@@ -16,6 +16,11 @@ use vectorkeep_operator::{
     isolation,
     lease::LeaderLease,
     metrics::Metrics,
+    notify::{
+        Notifier,
+        feed::Feed,
+        target::{self, Target},
+    },
     poller::Reach,
     server,
     settings::{AddressPort, AddressRange, Settings},
@@ -72,7 +77,10 @@ struct Arguments {
     /// Where to listen for engines that must not get here.
     #[arg(long, value_name = "ADDRESS:PORT")]
     isolation_listen: Option<SocketAddr>,
-    /// Where to serve health and metrics.
+    /// File (JSON) of the targets to notify of upgrades and advisories.
+    #[arg(long, value_name = "FILE")]
+    notification_targets: Option<PathBuf>,
+    /// Where to serve health, metrics and the advisory feed.
     #[arg(long, default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
     /// Reconciles at the same time.
@@ -123,13 +131,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
-    let address = server::serve(arguments.listen, &arguments.namespace, Arc::clone(&metrics)).await?;
+    let targets = arguments.notification_targets.as_deref().map(target::read).transpose()?.unwrap_or_default();
+    let client = Client::try_default().await?;
+    let feed = Feed::new(client.clone());
+    let address = server::serve(arguments.listen, &arguments.namespace, Arc::clone(&metrics), feed).await?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "health and metrics are served");
 
     if let Some(address) = arguments.isolation_listen {
         isolation::listen(address).await?;
     }
-    let client = Client::try_default().await?;
     let lease = LeaderLease::new(client.clone(), &arguments.namespace, arguments.instance.clone());
     let reached = || metrics.start();
     tokio::select! {
@@ -145,8 +155,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         reach: Reach { interval: Duration::from_secs(arguments.poll_interval), connect_to: arguments.admin_connect_to },
     };
     let instance = arguments.instance.clone();
-    let reconciling =
-        controller::run(client, settings(arguments), pace, instance, Arc::clone(&metrics), stopped(stop.clone()));
+    let settings = settings(arguments, &targets);
+    let notifier = Notifier::start(&client, &settings.operator_namespace, targets, &metrics);
+    let shutdown = stopped(stop.clone());
+    let reconciling = controller::run(client, settings, pace, instance, notifier, Arc::clone(&metrics), shutdown);
     tokio::select! {
         () = reconciling => {}
         lost = lease.keep() => {
@@ -160,7 +172,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn settings(arguments: Arguments) -> Settings {
+fn settings(arguments: Arguments, targets: &[Target]) -> Settings {
     Settings {
         installation_id: arguments.installation_id,
         operator_namespace: arguments.namespace,
@@ -175,6 +187,7 @@ fn settings(arguments: Arguments) -> Settings {
         cluster_ranges: arguments.cluster_ranges,
         monitoring_namespaces: arguments.monitoring_namespaces,
         token_audience: arguments.token_audience,
+        notification_targets: targets.iter().map(|target| target.name.clone()).collect(),
     }
 }
 

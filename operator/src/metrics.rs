@@ -1,4 +1,5 @@
-//! Figures about the operator itself, in Prometheus' text format. No names of resources: those are the customers'.
+//! Figures about the operator itself, in Prometheus' text format. No names of resources: those are the customers'. The
+//! targets of notifications are the administrator's.
 
 use std::{
     sync::{
@@ -20,6 +21,8 @@ pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     duration: Histogram,
     polls: Family<Outcome, Counter>,
+    notifications: Family<Attempt, Counter>,
+    notifications_pending: Family<Target, Gauge>,
     leading: Gauge,
     started: AtomicBool,
 }
@@ -29,10 +32,24 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// One attempt to notify a target of the administrator's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    target: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Target {
+    target: String,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let reconciles = Family::default();
         let polls = Family::default();
+        let notifications = Family::default();
+        let notifications_pending = Family::default();
         let leading = Gauge::default();
         // From an idle reconcile (a few reads) to one that creates everything against a slow API server.
         let duration = Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]);
@@ -41,7 +58,19 @@ impl Default for Metrics {
         registry.register("reconcile_duration_seconds", "Duration of a reconcile", duration.clone());
         registry.register("engine_polls", "Questions to engines by outcome", polls.clone());
         registry.register("leading", "1 while this replica is the one that reconciles", leading.clone());
-        Self { registry: Mutex::new(registry), reconciles, duration, polls, leading, started: AtomicBool::new(false) }
+        registry.register("notifications", "Attempts to notify a target by outcome", notifications.clone());
+        let pending = "Notifications that a target has not accepted yet";
+        registry.register("notifications_pending", pending, notifications_pending.clone());
+        Self {
+            registry: Mutex::new(registry),
+            reconciles,
+            duration,
+            polls,
+            notifications,
+            notifications_pending,
+            leading,
+            started: AtomicBool::new(false),
+        }
     }
 }
 
@@ -56,6 +85,17 @@ impl Metrics {
     pub fn polled(&self, heard: bool) {
         let outcome = if heard { "ok" } else { "silent" };
         self.polls.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts an attempt to notify a target: `accepted`, `failed` or `refused`.
+    pub fn notified(&self, target: &str, outcome: &'static str) {
+        self.notifications.get_or_create(&Attempt { target: target.to_owned(), outcome }).inc();
+    }
+
+    /// Says how many notifications a target has not accepted yet.
+    pub fn pending(&self, target: &str, notifications: usize) {
+        let pending = i64::try_from(notifications).unwrap_or(i64::MAX);
+        self.notifications_pending.get_or_create(&Target { target: target.to_owned() }).set(pending);
     }
 
     /// Says whether this replica leads.
@@ -91,10 +131,15 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reconciled("apply", Duration::from_millis(20));
         metrics.polled(true);
+        metrics.notified("tickets", "refused");
+        metrics.pending("tickets", 2);
         metrics.lead(true);
         let text = metrics.text().expect("text");
         assert!(text.contains("vectorkeep_operator_reconciles_total{outcome=\"apply\"} 1"));
         assert!(text.contains("vectorkeep_operator_engine_polls_total{outcome=\"ok\"} 1"));
+        let refused = "vectorkeep_operator_notifications_total{target=\"tickets\",outcome=\"refused\"} 1";
+        assert!(text.contains(refused));
+        assert!(text.contains("vectorkeep_operator_notifications_pending{target=\"tickets\"} 2"));
         assert!(text.contains("vectorkeep_operator_leading 1"));
     }
 }

@@ -23,6 +23,7 @@ use vectorkeep_crds::{
 
 use crate::{
     admin::EngineView,
+    notify::ledger::ledger_name,
     observed::{Canary, Children, Custody, Observed, Other, SecretSeen},
     plan::{
         certificates::{INTERNAL_TLS, SERVING_TLS, internal_ca_name, operator_client_name, serving_ca_name},
@@ -149,6 +150,7 @@ async fn custody(client: &Client, settings: &Settings, identity: &Identity) -> R
         operator_client: secret(client, namespace, &operator_client_name(id)).await?,
         record: get(client, namespace, &record_name(id)).await?,
         fleet: get(client, namespace, FLEET).await?,
+        notified: get(client, namespace, &ledger_name(id)).await?,
     })
 }
 

@@ -110,6 +110,8 @@ pub struct Custody {
     pub record: Option<ConfigMap>,
     /// What all clusters of the installation agree on.
     pub fleet: Option<ConfigMap>,
+    /// What was told of the cluster, and to whom.
+    pub notified: Option<ConfigMap>,
 }
 
 /// A secret as it was read, its values kept from view.

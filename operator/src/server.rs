@@ -1,11 +1,20 @@
-//! Health and metrics of the operator, over TLS 1.3.
+//! Health, metrics and the advisory feed of the operator, over TLS 1.3.
 //!
 //! The certificate is made at the start of the process and lives in its memory. It keeps what passes from being read;
 //! it proves nothing to a scraper, which has no CA to check it with.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::IntoResponse,
+    routing::get,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -21,6 +30,7 @@ use crate::{
         issue::{self, IssueError},
     },
     metrics::Metrics,
+    notify::feed::Feed,
     tls::{self, TlsError},
 };
 
@@ -47,11 +57,12 @@ pub enum ServerError {
     Tls(#[from] TlsError),
 }
 
-/// Listens, and serves `/healthz`, `/readyz` and `/metrics` from then on.
+/// Listens, and serves `/healthz`, `/readyz`, `/metrics` and `/advisories.json` from then on.
 pub async fn serve(
     address: SocketAddr,
     operator_namespace: &str,
     metrics: Arc<Metrics>,
+    feed: Feed,
 ) -> Result<SocketAddr, ServerError> {
     let now = Timestamp::now();
     let name = format!("vectorkeep-operator-metrics.{operator_namespace}.svc");
@@ -80,16 +91,18 @@ pub async fn serve(
     let listen = |source| ServerError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
-    tokio::spawn(accept(listener, acceptor, router(metrics)));
+    tokio::spawn(accept(listener, acceptor, router(metrics, feed)));
     Ok(bound)
 }
 
-fn router(metrics: Arc<Metrics>) -> Router {
+fn router(metrics: Arc<Metrics>, feed: Feed) -> Router {
+    let feed = Router::new().route("/advisories.json", get(advisories)).with_state(Arc::new(feed));
     Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
         .with_state(metrics)
+        .merge(feed)
 }
 
 async fn ready(State(metrics): State<Arc<Metrics>>) -> (StatusCode, &'static str) {
@@ -101,6 +114,16 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> (StatusCode, &'static str
 
 async fn figures(State(metrics): State<Arc<Metrics>>) -> Result<String, StatusCode> {
     metrics.text().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+async fn advisories(State(feed): State<Arc<Feed>>) -> Result<impl IntoResponse, StatusCode> {
+    match feed.text().await {
+        Ok(text) => Ok(([(CONTENT_TYPE, "application/feed+json"), (CACHE_CONTROL, "max-age=60")], text)),
+        Err(error) => {
+            tracing::warn!(%error, "the advisory feed could not be read");
+            Err(StatusCode::SERVICE_UNAVAILABLE)
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {

@@ -34,6 +34,8 @@ pub struct Settings {
     pub monitoring_namespaces: Vec<String>,
     /// Audience of the token that engines present to the cloud's identity service.
     pub token_audience: String,
+    /// Names of the targets that are notified.
+    pub notification_targets: Vec<String>,
 }
 
 /// A range of IP addresses, like `203.0.113.0/24`. A single address is a range of one.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig,
+    client::WantsClientCert,
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -34,16 +35,30 @@ pub fn provider() -> CryptoProvider {
 
 /// A client that shows `material` and trusts the CAs that lie beside it, and no other.
 pub fn client(material: &TlsMaterial) -> Result<ClientConfig, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(material.authority.as_bytes()) {
-        roots.add(authority.map_err(TlsError::Pem)?).map_err(TlsError::Use)?;
-    }
-    ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(TlsError::Use)?
-        .with_root_certificates(roots)
+    client_builder(authorities(&material.authority)?)?
         .with_client_auth_cert(vec![certificate(&material.certificate)?], key(material)?)
         .map_err(TlsError::Use)
+}
+
+/// A client that shows no certificate and trusts these CAs, and no other.
+pub fn anonymous_client(authorities: RootCertStore) -> Result<ClientConfig, TlsError> {
+    Ok(client_builder(authorities)?.with_no_client_auth())
+}
+
+/// The CAs of a PEM bundle.
+pub fn authorities(bundle: &str) -> Result<RootCertStore, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+        authorities.add(authority.map_err(TlsError::Pem)?).map_err(TlsError::Use)?;
+    }
+    Ok(authorities)
+}
+
+fn client_builder(authorities: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Use)?
+        .with_root_certificates(authorities))
 }
 
 /// A server that shows `material` and asks clients for nothing.

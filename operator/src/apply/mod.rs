@@ -2,7 +2,8 @@
 //!
 //! Order of a running cluster: the mark on the resource, namespace, rights, bounds, policies (so that nothing ever
 //! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
-//! services, the fleet, the record of what is rolled out, its configuration, the workload; orphans last.
+//! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload;
+//! orphans last.
 
 mod secrets;
 mod write;
@@ -231,6 +232,7 @@ async fn converge(
         service,
         connection,
         fleet,
+        notified,
         record,
         news,
         config,
@@ -266,6 +268,7 @@ async fn converge(
     writer.namespaced(&data_plane, service).await?;
     write_fleet(writer, settings, fleet).await?;
     let children = observed.children.as_ref();
+    writer.onto(&settings.operator_namespace, notified, observed.custody.notified.as_ref()).await?;
     writer.onto(&settings.operator_namespace, record, observed.custody.record.as_ref()).await?;
     for (reason, note) in news {
         writer.note(reason, note);

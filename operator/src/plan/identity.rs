@@ -61,6 +61,14 @@ impl Identity {
         }
     }
 
+    /// Whether an object was made for the resource of this name. Another may have said the same cluster id: what is kept
+    /// under that id is not its own.
+    pub fn owns(&self, object: &impl ResourceExt) -> bool {
+        let of = |key: &str| object.annotations().get(key).map(String::as_str);
+        of(ANNOTATION_OWNER_NAMESPACE) == Some(&self.owner_namespace)
+            && of(ANNOTATION_OWNER_NAME) == Some(&self.owner_name)
+    }
+
     /// Labels of every object of this cluster.
     pub fn labels(&self) -> BTreeMap<String, String> {
         strings([(LABEL_MANAGED_BY, FIELD_MANAGER), (LABEL_CLUSTER_ID, &self.cluster_id)])

@@ -35,6 +35,7 @@ use kube::ResourceExt;
 use vectorkeep_crds::{status::VectorClusterStatus, well_known::FINALIZER};
 
 use crate::{
+    notify::ledger,
     observed::{Children, Observed},
     settings::Settings,
     upgrade::fleet::Fleet,
@@ -141,6 +142,8 @@ pub struct Desired {
     pub connection: Option<Publication>,
     /// What all clusters of the installation agree on, written before anything moves.
     pub fleet: FleetChange,
+    /// What was told, and to whom: written before the record, so that nobody misses what becomes known by it.
+    pub notified: Change<ConfigMap>,
     /// What is rolled out, written before it is.
     pub record: Change<ConfigMap>,
     /// What to tell once that is written: a word and a sentence.
@@ -304,6 +307,7 @@ impl Converge<'_> {
             peers: Change::between(service::peers(identity), children.peers.as_ref()),
             service: Change::between(service::client(identity), children.service.as_ref()),
             connection,
+            notified: ledger::change(identity, observed, settings),
             record: Change::between(
                 record::record(identity, &rollout, published, settings),
                 observed.custody.record.as_ref(),

@@ -33,6 +33,7 @@ use crate::{
     settings::Settings,
     upgrade::{
         FIRST_FORMAT, Release,
+        advisories::{self, Advisory},
         decision::{self, Decision, Situation, Wait},
         fleet::Fleet,
         offer,
@@ -57,6 +58,8 @@ pub struct Rollout {
     pub waits_for: String,
     /// Rollouts that are over, newest first.
     pub history: Vec<UpgradeReport>,
+    /// Advisories that are open, and the latest that were.
+    pub advisories: Vec<Advisory>,
     /// The last request for a rollout that was answered.
     pub honoured: Option<String>,
     /// Fingerprint of a pod template that failed with the release that runs.
@@ -120,6 +123,7 @@ const TEMPLATE: &str = "template.json";
 const FILES: &str = "files.json";
 const PROGRESS: &str = "upgrade.json";
 const HISTORY_ENTRY: &str = "history.json";
+const ADVISORIES: &str = "advisories.json";
 const HONOURED: &str = "honouredRequest";
 const REJECTED: &str = "rejectedTemplate";
 /// Fingerprints of the serving CAs that were last published to the customer's namespace.
@@ -163,7 +167,8 @@ pub fn rollout(
         stable,
         progress: record.and_then(|record| entry(record, PROGRESS)),
         waits_for: String::new(),
-        history: record.and_then(|record| entry(record, HISTORY_ENTRY)).unwrap_or_default(),
+        history: record.map(reports).unwrap_or_default(),
+        advisories: record.map(known_advisories).unwrap_or_default(),
         honoured: record.and_then(|record| record.data.as_ref()?.get(HONOURED).cloned()),
         rejected: record.and_then(|record| record.data.as_ref()?.get(REJECTED).cloned()),
         offer: None,
@@ -183,6 +188,11 @@ pub fn rollout(
         Some(progress) => take_on(&mut rollout, progress, identity, observed, settings, now),
         None if begun => begin(&mut rollout, &render, &files, &window, observed, catalog, now),
         None => {}
+    }
+    // A catalog that is not there says nothing, not even that an advisory is over.
+    if observed.catalog.is_some() {
+        let recorded = std::mem::take(&mut rollout.advisories);
+        rollout.advisories = advisories::follow(recorded, catalog, &rollout.stable.release, &spec.upgrade, now);
     }
     match &rollout.progress {
         Some(progress) => {
@@ -416,6 +426,9 @@ pub fn record(
     if !rollout.history.is_empty() {
         data.insert(HISTORY_ENTRY.to_owned(), text(&rollout.history));
     }
+    if !rollout.advisories.is_empty() {
+        data.insert(ADVISORIES.to_owned(), text(&rollout.advisories));
+    }
     for (key, value) in [(HONOURED, &rollout.honoured), (REJECTED, &rollout.rejected)] {
         data.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
@@ -427,6 +440,16 @@ pub fn record(
         data: Some(data),
         ..ConfigMap::default()
     }
+}
+
+/// Rollouts that are over, as they are written down, newest first.
+pub fn reports(record: &ConfigMap) -> Vec<UpgradeReport> {
+    entry(record, HISTORY_ENTRY).unwrap_or_default()
+}
+
+/// Advisories that are open, and the latest that were, as they are written down.
+pub fn known_advisories(record: &ConfigMap) -> Vec<Advisory> {
+    entry(record, ADVISORIES).unwrap_or_default()
 }
 
 /// Fingerprints of the serving CAs that the customer was last given.

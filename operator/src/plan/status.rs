@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use vectorkeep_crds::{
+    Severity,
     identity::{client_uri, connection_secret_name},
     isolation::Enforcement,
     status::{
@@ -26,7 +27,10 @@ use crate::{
     admin::{EngineKey, EngineState, EngineStatus, EngineView, KeyState},
     certificates::verify,
     observed::Observed,
-    upgrade::decision::{Decision, Wait},
+    upgrade::{
+        advisories,
+        decision::{Decision, Wait},
+    },
 };
 
 /// The status of a cluster that is being served.
@@ -523,6 +527,7 @@ fn up_to_date(rollout: &Rollout) -> Verdict {
         true => String::new(),
         false => format!(". Taken by no cluster, since they failed one: {}", bad.join(", ")),
     };
+    let bad = bad + &open_holes(rollout);
     let Some(offer) = &rollout.offer else {
         let renewed = match rollout.decision {
             Decision::Later { next: Some(next), .. } => {
@@ -551,6 +556,24 @@ fn up_to_date(rollout: &Rollout) -> Verdict {
     Verdict::no("PatchOffered", format!("{offer} is on offer; {why}{bad}"))
 }
 
+/// The security advisories that are open, in words; nothing if there are none.
+fn open_holes(rollout: &Rollout) -> String {
+    /// So many are named; the status has all of them.
+    const NAMED: usize = 5;
+    let open = advisories::open(&rollout.advisories);
+    let holes: Vec<_> = open.iter().filter(|open| open.severity == Severity::Security).collect();
+    if holes.is_empty() {
+        return String::new();
+    }
+    let named: Vec<_> =
+        holes.iter().take(NAMED).map(|hole| format!("{} (fixed in {})", hole.id, hole.fixed_in)).collect();
+    let more = match holes.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(". Open security advisories: {}{more}", named.join(", "))
+}
+
 fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
     UpgradeStatus {
         format: answer(observed).and_then(|status| status.format?.committed),
@@ -566,6 +589,7 @@ fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
             waits_for: rollout.waits_for.clone(),
         }),
         history: rollout.history.clone(),
+        advisories: advisories::open(&rollout.advisories),
     }
 }
 

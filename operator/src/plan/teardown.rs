@@ -2,12 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Namespace, rbac::v1::RoleBinding};
-use kube::{Resource, ResourceExt};
-use vectorkeep_crds::{
-    DeletionPolicy,
-    status::VectorClusterStatus,
-    well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE},
-};
+use kube::Resource;
+use vectorkeep_crds::{DeletionPolicy, status::VectorClusterStatus};
 
 use super::{
     FleetChange,
@@ -181,16 +177,13 @@ fn custody(identity: &Identity, observed: &Observed) -> Vec<Deletion> {
         (internal_ca_name(id), &custody.internal_ca),
     ];
     let owner = (identity.owner_namespace.clone(), identity.owner_name.clone());
-    let record = custody.record.as_ref().filter(|record| {
-        let of = |key: &str| record.annotations().get(key).map(String::as_str);
-        of(ANNOTATION_OWNER_NAMESPACE) == Some(&owner.0) && of(ANNOTATION_OWNER_NAME) == Some(&owner.1)
-    });
+    let own = [&custody.record, &custody.notified].into_iter().flatten().filter(|object| identity.owns(*object));
     secrets
         .into_iter()
         .filter_map(|(name, seen)| {
             let seen = seen.as_ref().filter(|seen| seen.owner.as_ref() == Some(&owner))?;
             Some(Deletion { kind: DeletedKind::CustodySecret, name, uid: seen.uid.clone() })
         })
-        .chain(deletion(DeletedKind::CustodyConfigMap, record))
+        .chain(own.filter_map(|object| deletion(DeletedKind::CustodyConfigMap, Some(object))))
         .collect()
 }

@@ -28,6 +28,7 @@ use crate::{
 mod ca_rotation;
 mod isolation;
 mod network;
+mod notifications;
 mod ownership;
 mod secrets;
 mod status;
@@ -158,6 +159,7 @@ impl World {
         let internal_ca = make_ca(&mut custody.internal_ca, certificates.internal_ca, now);
         let serving_ca = make_ca(&mut custody.serving_ca, certificates.serving_ca, now);
         make(&mut custody.operator_client, certificates.operator_client, &internal_ca, now);
+        put(&mut custody.notified, desired.notified);
         put(&mut custody.record, desired.record);
         if let FleetChange::Write { object, replaces } = desired.fleet {
             let seen = custody.fleet.as_ref().and_then(|fleet| fleet.metadata.resource_version.clone());
@@ -260,6 +262,7 @@ fn settings() -> Settings {
         cluster_ranges: Vec::new(),
         monitoring_namespaces: Vec::new(),
         token_audience: "sts.amazonaws.com".into(),
+        notification_targets: Vec::new(),
     }
 }
 
@@ -356,6 +359,7 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         service,
         connection,
         fleet,
+        notified,
         record,
         news: _,
         config,
@@ -384,6 +388,7 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         && service.is_keep()
         && connection.as_ref().is_some_and(|publication| !publication.refresh_authority)
         && *fleet == FleetChange::Keep
+        && notified.is_keep()
         && record.is_keep()
         && config.is_keep()
         && stateful_set.is_keep()

@@ -2,8 +2,10 @@
 //!
 //! Pure, like everything that plans: each question is answered from the resource, the catalog, what was recorded, what
 //! was observed, and the time. [`offer`] picks a release, [`decision`] says whether it is begun, [`progress`] leads one
-//! that was begun to its verdict, [`fleet`] keeps many clusters from moving at once and remembers bad releases.
+//! that was begun to its verdict, [`fleet`] keeps many clusters from moving at once and remembers bad releases,
+//! [`advisories`] says what a cluster lacks for as long as it has not moved.
 
+pub mod advisories;
 pub mod decision;
 pub mod fleet;
 pub mod offer;

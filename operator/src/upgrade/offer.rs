@@ -47,7 +47,7 @@ fn takes_over(release: &EngineRelease, version: &Version, from: &Version) -> boo
 }
 
 /// The minor line of a version.
-fn line(version: &Version) -> String {
+pub(super) fn line(version: &Version) -> String {
     format!("{}.{}", version.major, version.minor)
 }
 

@@ -4,11 +4,11 @@ use super::*;
 use crate::{admin::EngineFormat, observed::Canary, upgrade::fleet::Fleet};
 
 /// A Sunday, inside the default window.
-const IN_WINDOW: &str = "2026-06-07T03:10:00Z";
-const MONDAY: &str = "2026-06-08T03:10:00Z";
+pub(super) const IN_WINDOW: &str = "2026-06-07T03:10:00Z";
+pub(super) const MONDAY: &str = "2026-06-08T03:10:00Z";
 
 /// A running cluster of 0.1.0, at this time, with these versions on offer.
-fn offered(now: &str, versions: &[&str]) -> World {
+pub(super) fn offered(now: &str, versions: &[&str]) -> World {
     let mut world = World::running(AWS);
     world.now = now.parse().expect("a time");
     world.observed.catalog = Some(catalog(versions));
@@ -16,7 +16,7 @@ fn offered(now: &str, versions: &[&str]) -> World {
 }
 
 impl World {
-    fn pass(&mut self, seconds: i64) {
+    pub(super) fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
     }
 
@@ -40,12 +40,12 @@ impl World {
         Fleet::read(self.observed.custody.fleet.as_ref())
     }
 
-    fn upgrade(&self) -> vectorkeep_crds::status::UpgradeStatus {
+    pub(super) fn upgrade(&self) -> vectorkeep_crds::status::UpgradeStatus {
         self.observed.cluster.status.clone().expect("a status").upgrade.expect("a report")
     }
 
     /// Settles at the moment at which every gate has held for long enough.
-    fn soak(&mut self) {
+    pub(super) fn soak(&mut self) {
         self.settle();
         self.pass(10);
         self.settle();

@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod proxy;
+pub mod receiver;
 
 use std::{
     fs::File,
@@ -69,6 +70,7 @@ pub struct Flags {
     /// Instead of the API server itself.
     pub api_server: Option<String>,
     pub cluster_ranges: Vec<String>,
+    pub notification_targets: Option<PathBuf>,
 }
 
 impl Default for Flags {
@@ -79,6 +81,7 @@ impl Default for Flags {
             connect_to: None,
             api_server: None,
             cluster_ranges: Vec::new(),
+            notification_targets: None,
         }
     }
 }
@@ -259,6 +262,9 @@ impl World {
         for range in &flags.cluster_ranges {
             command.args(["--cluster-cidr", range]);
         }
+        if let Some(path) = &flags.notification_targets {
+            command.arg("--notification-targets").arg(path);
+        }
         if let Some(address) = flags.connect_to {
             command.args(["--admin-connect-to", &address.to_string()]);
         }
@@ -358,8 +364,14 @@ impl World {
 
     /// Puts releases into the catalog beside the chart's, as an administrator would.
     pub fn offer(&self, releases: &[(&str, &str)]) {
+        let releases = releases.iter().map(|(version, image)| json!({"version": version, "image": image}));
+        self.offer_releases(&releases.collect::<Vec<_>>());
+    }
+
+    /// As [`Self::offer`], with everything that a release says of itself.
+    pub fn offer_releases(&self, releases: &[Value]) {
         let mut all = vec![json!({"version": "0.1.0", "image": image("engine", 'b')})];
-        all.extend(releases.iter().map(|(version, image)| json!({"version": version, "image": image})));
+        all.extend_from_slice(releases);
         let patch = json!({"spec": {"releases": all}}).to_string();
         kubectl(&self.kubeconfig, &["patch", "enginecatalog", "vectorkeep", "--type=merge", "-p", &patch], "");
     }
