@@ -83,7 +83,7 @@ impl Certificates {
         let asked = Asked::of(observed);
         let inside = Circumstances {
             role: Role::Internal,
-            request: request::internal_ca(identity, &lives),
+            request: request::internal_ca(identity),
             // Engine and operator are all that rely on it, and both are known to be ready.
             overlap: SignedDuration::ZERO,
             asked,
@@ -111,8 +111,8 @@ impl Certificates {
         let mandate = serving_ca.mandate();
         let serving =
             leaf::change(request::serving(identity, spec, &lives, mandate.as_ref()), serving_tls, &serving_ca, now);
-        let internal = leaf::change(request::internal(identity, &lives), internal_tls, &internal_ca, now);
-        let operator_client = leaf::change(request::operator(identity, &lives), operator_tls, &internal_ca, now);
+        let internal = leaf::change(request::internal(identity), internal_tls, &internal_ca, now);
+        let operator_client = leaf::change(request::operator(identity), operator_tls, &internal_ca, now);
         let renewals = [&serving, &internal, &operator_client]
             .into_iter()
             .filter_map(|leaf| leaf.validity())
