@@ -51,7 +51,7 @@ enum Command {
     Connect {
         /// Name of the VectorCluster.
         name: String,
-        /// Where to write the CA certificate. Default: NAME-ca.crt.
+        /// Where to write the CA certificate, if there is one to trust. Default: NAME-ca.crt.
         #[arg(long, value_name = "FILE")]
         ca_file: Option<PathBuf>,
         /// Print the initial password too.

@@ -1,5 +1,6 @@
 //! TLS 1.3 for all servers, with certificates that are taken anew from their files when those change.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +66,7 @@ struct Loaded {
 }
 
 impl ServerTls {
-    /// Loads `tls.crt`, `tls.key` and `ca.crt` of `folder`.
+    /// Loads `tls.crt`, `tls.key` and, where clients show certificates, `ca.crt` of `folder`.
     pub fn load(folder: &Path, clients: Clients) -> Result<Arc<Self>, TlsError> {
         let loaded = Loaded::read(folder, &clients)?;
         Ok(Arc::new(Self { folder: folder.into(), clients, current: ArcSwap::from_pointee(loaded) }))
@@ -158,9 +159,14 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
+/// `ca.crt` is empty where it is missing: not every issuer of certificates names its CA.
 fn contents(folder: &Path) -> Result<[Vec<u8>; 3], TlsError> {
     let read = |name: &str| std::fs::read(folder.join(name)).map_err(|error| wrong(folder, name, &error));
-    Ok([read("tls.crt")?, read("tls.key")?, read("ca.crt")?])
+    let authorities = match std::fs::read(folder.join("ca.crt")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(|error| wrong(folder, "ca.crt", &error))?,
+    };
+    Ok([read("tls.crt")?, read("tls.key")?, authorities])
 }
 
 fn certificates(folder: &Path, name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

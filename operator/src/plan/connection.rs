@@ -5,8 +5,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use vectorkeep_crds::identity::{client_uri, connection_secret_name};
 
-use super::{certificates::Certificates, identity::Identity, record, refusal::Refusal, role_binding};
-use crate::observed::{Observed, SecretSeen};
+use super::{
+    certificates::{Certificates, Trust},
+    identity::Identity,
+    record,
+    refusal::Refusal,
+    role_binding,
+};
+use crate::{
+    certificates::verify,
+    observed::{Observed, SecretSeen},
+};
 
 /// Secret with the initial password of the user `root`, in the data-plane namespace.
 pub const ROOT_PASSWORD: &str = "engine-root-password";
@@ -78,18 +87,41 @@ fn draw(seen: Option<&SecretSeen>) -> Draw {
     }
 }
 
-/// Whether the customer's copy of the CA certificates is to be renewed.
-pub fn publication(observed: &Observed, certificates: &Certificates) -> Publication {
-    let current = certificates.serving_ca.fingerprint();
-    Publication { refresh_authority: current.is_some() && record::published_authority(observed) != current.as_deref() }
+/// What becomes of the connection secret. Nothing while it is not known what clients are to trust: what they were told to
+/// trust meanwhile, they would hold on to.
+pub fn publication(observed: &Observed, certificates: &Certificates) -> Option<Publication> {
+    if certificates.serving.is_awaited() {
+        return None;
+    }
+    let refresh_authority = match (certificates.serving.fingerprint(), record::published_authority(observed)) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        // Who trusts nothing but what is to come would refuse what the engine still shows.
+        (Some(current), Some(before)) if are_disjoint(&current, before) => !shows_another(observed, certificates),
+        (Some(current), Some(before)) => current != before,
+    };
+    Some(Publication { refresh_authority })
+}
+
+/// Whether two lists of fingerprints have nothing in common.
+fn are_disjoint(a: &str, b: &str) -> bool {
+    a.split(',').all(|fingerprint| b.split(',').all(|other| other != fingerprint))
+}
+
+/// Whether the engine says that it shows another certificate than the one that it is to show.
+fn shows_another(observed: &Observed, certificates: &Certificates) -> bool {
+    let shown = observed.engine.answer().and_then(|status| status.serving_certificate.as_ref());
+    let wanted = certificates.serving.certificate().and_then(|certificate| verify::fingerprint(certificate).ok());
+    shown.is_some_and(|shown| wanted.is_none_or(|wanted| !shown.sha256.eq_ignore_ascii_case(&wanted)))
 }
 
 /// The connection secret.
-pub fn connection_secret(identity: &Identity, authority: &str, password: &str) -> Secret {
+pub fn connection_secret(identity: &Identity, trust: &Trust, password: &str) -> Secret {
     let name = connection_secret_name(&identity.owner_name);
     let mut metadata = identity.meta_in(Some(&identity.owner_namespace), &name);
     metadata.owner_references = Some(vec![role_binding::owner(identity)]);
-    let mut data = published(identity, authority);
+    let entries = published(identity, trust).into_iter();
+    let mut data: BTreeMap<_, _> = entries.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     for (key, value) in [
         ("username", ROOT_USER.to_owned()),
         ("password", password.to_owned()),
@@ -100,10 +132,10 @@ pub fn connection_secret(identity: &Identity, authority: &str, password: &str) -
     Secret { metadata, type_: Some(CONNECTION_TYPE.to_owned()), data: Some(data), ..Secret::default() }
 }
 
-/// The entries of the connection secret that are the operator's for good.
-pub fn published(identity: &Identity, authority: &str) -> BTreeMap<String, ByteString> {
+/// The entries of the connection secret that are the operator's for good. One without a value is not to be there.
+pub fn published(identity: &Identity, trust: &Trust) -> BTreeMap<&'static str, Option<ByteString>> {
     BTreeMap::from([
-        ("uri".to_owned(), ByteString(client_uri(&identity.cluster_id).into_bytes())),
-        ("ca.crt".to_owned(), ByteString(authority.as_bytes().to_vec())),
+        ("uri", Some(ByteString(client_uri(&identity.cluster_id).into_bytes()))),
+        ("ca.crt", trust.certificates().map(|bundle| ByteString(bundle.as_bytes().to_vec()))),
     ])
 }

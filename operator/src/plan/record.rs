@@ -124,6 +124,8 @@ const HONOURED: &str = "honouredRequest";
 const REJECTED: &str = "rejectedTemplate";
 /// Fingerprints of the serving CAs that were last published to the customer's namespace.
 const PUBLISHED_AUTHORITY: &str = "publishedAuthority";
+/// Whether cert-manager may have been told to write the serving certificate.
+const ORDERED: &str = "certificateOrdered";
 
 /// Name of the record in the operator's namespace.
 pub fn record_name(cluster_id: &str) -> String {
@@ -388,13 +390,17 @@ fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRel
         })
 }
 
-/// The record of a rollout and of what was published.
-pub fn record(
-    identity: &Identity,
-    rollout: &Rollout,
-    published_authority: Option<&str>,
-    settings: &Settings,
-) -> ConfigMap {
+/// What is remembered beside a rollout.
+#[derive(Clone, Copy, Debug)]
+pub struct Memo<'a> {
+    /// Fingerprints of the serving CAs that the customer was last given.
+    pub published_authority: Option<&'a str>,
+    /// Whether cert-manager may have been told to write the serving certificate.
+    pub ordered: bool,
+}
+
+/// The record of a rollout and of what was told to others.
+pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings: &Settings) -> ConfigMap {
     let stable = &rollout.stable;
     let mut data = BTreeMap::from([
         (INPUTS.to_owned(), stable.inputs.clone()),
@@ -411,8 +417,11 @@ pub fn record(
     for (key, value) in [(HONOURED, &rollout.honoured), (REJECTED, &rollout.rejected)] {
         data.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
-    if let Some(authority) = published_authority {
+    if let Some(authority) = memo.published_authority {
         data.insert(PUBLISHED_AUTHORITY.to_owned(), authority.to_owned());
+    }
+    if memo.ordered {
+        data.insert(ORDERED.to_owned(), "true".to_owned());
     }
     ConfigMap {
         metadata: identity.meta_in(Some(&settings.operator_namespace), &record_name(&identity.cluster_id)),
@@ -425,6 +434,11 @@ pub fn record(
 pub fn published_authority(observed: &Observed) -> Option<&str> {
     let data = observed.custody.record.as_ref()?.data.as_ref()?;
     data.get(PUBLISHED_AUTHORITY).map(String::as_str)
+}
+
+/// Whether cert-manager may have been told to write the serving certificate.
+pub fn is_ordered(record: Option<&ConfigMap>) -> bool {
+    record.and_then(|record| record.data.as_ref()).is_some_and(|data| data.contains_key(ORDERED))
 }
 
 /// Hash of everything in the resource that reaches the engine's pod or its configuration.

@@ -59,6 +59,8 @@ pub enum DeletedKind {
     NetworkPolicy,
     /// In the data-plane namespace.
     Pod,
+    /// An order to cert-manager, in the data-plane namespace.
+    Certificate,
     /// A data-plane namespace with everything in it.
     Namespace,
     /// In the operator's namespace.
@@ -160,7 +162,7 @@ impl TearDown {
     }
 }
 
-fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deletion> {
+pub(super) fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deletion> {
     let meta = object?.meta();
     // What is on its way out already needs no second push.
     if meta.deletion_timestamp.is_some() {

@@ -137,6 +137,11 @@ impl Authority {
         self.trusted().into_iter().filter_map(|certificate| verify::fingerprint(certificate).ok()).collect()
     }
 
+    /// Whether anything that is to be trusted signed a certificate.
+    pub fn has_signed(&self, certificate: &str) -> bool {
+        self.trusted().into_iter().any(|authority| verify::is_signed_by(certificate, authority))
+    }
+
     fn trusted(&self) -> Vec<&str> {
         let signing = self.signing.certificate.as_str();
         match &self.phase {

@@ -80,7 +80,7 @@ impl Play {
         let desired = self.world.desired();
         self.follow(&desired);
         let refresh = desired.connection.as_ref().is_some_and(|publication| publication.refresh_authority);
-        let bundle = desired.certificates.serving_ca.authority().map(Authority::bundle);
+        let bundle = desired.certificates.serving.own().and_then(|own| own.ca.authority()).map(Authority::bundle);
         let mut after = self.world.clone();
         after.carry_out(*desired);
         if writes > 5 && refresh {
@@ -258,7 +258,7 @@ fn change_of(play: &Play, role: Role) -> AuthorityChange {
     let certificates = play.world.desired().certificates;
     match role {
         Role::Internal => certificates.internal_ca,
-        Role::Serving => certificates.serving_ca,
+        Role::Serving => certificates.serving.own().expect("it signs").ca.clone(),
     }
 }
 
@@ -548,7 +548,7 @@ fn a_ca_that_was_to_come_and_is_damaged_is_replaced_before_it_signs() {
 fn a_damaged_ca_is_made_anew_at_once_and_says_why() {
     let mut play = Play::new(SHORT);
     play.damage(Role::Serving, "tls.key");
-    let AuthorityChange::Make { reason, replaces: Some(_), .. } = play.world.desired().certificates.serving_ca else {
+    let AuthorityChange::Make { reason, replaces: Some(_), .. } = change_of(&play, Role::Serving) else {
         panic!("it is not made");
     };
     assert_eq!(reason, "its private key does not belong to it");
