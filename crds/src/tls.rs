@@ -1,6 +1,7 @@
 //! What clients see of a cluster's certificates.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What clients see of a cluster's certificates.
@@ -31,6 +32,10 @@ pub struct Tls {
     /// changed and removed at any time; clients have to trust the new signer by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
+    /// Whether clients have to show a certificate of their own, which the CA has signed that they trust. Their password
+    /// counts all the same. A change restarts the engine.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
     /// How long a serving certificate is valid, between 5m and 8760h. It is renewed at two thirds of that.
     #[serde(default = "default_duration")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
@@ -51,6 +56,18 @@ pub struct Tls {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(max = 253), regex(pattern = DNS_NAME)))]
     pub dns_names: Vec<String>,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientAuth {
+    /// No client is asked for one.
+    #[default]
+    None,
+    /// One that is shown has to be good; nobody has to show one.
+    Optional,
+    /// Nobody connects without one.
+    Required,
 }
 
 /// An issuer of cert-manager, or of one of the projects that extend it.
@@ -82,6 +99,7 @@ impl Default for Tls {
     fn default() -> Self {
         Self {
             issuer_ref: None,
+            client_auth: ClientAuth::default(),
             duration: default_duration(),
             ca_duration: default_ca_duration(),
             ca_overlap: default_ca_overlap(),

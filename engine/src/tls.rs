@@ -15,6 +15,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::config::ClientAuth;
+
 /// How often the files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
 
@@ -44,8 +46,22 @@ pub enum TlsError {
 pub enum Clients {
     /// Anybody; they authenticate inside the connection, or need not.
     Any,
+    /// Anybody who shows no certificate, or one that a CA in the folder's `ca.crt` signed for clients.
+    AnyOrSigned,
+    /// Only who shows a certificate that a CA in the folder's `ca.crt` signed for clients.
+    Signed,
     /// Only a certificate of the folder's own CA that carries exactly this URI.
     WithUri(String),
+}
+
+impl From<ClientAuth> for Clients {
+    fn from(client_auth: ClientAuth) -> Self {
+        match client_auth {
+            ClientAuth::None => Self::Any,
+            ClientAuth::Optional => Self::AnyOrSigned,
+            ClientAuth::Required => Self::Signed,
+        }
+    }
 }
 
 /// The configuration of one server, reloaded by itself.
@@ -108,7 +124,8 @@ impl ServerTls {
     /// Whether a client that the TLS library let in is one of those that may connect.
     pub fn accepts(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
         match &self.clients {
-            Clients::Any => true,
+            // The TLS library has judged.
+            Clients::Any | Clients::AnyOrSigned | Clients::Signed => true,
             Clients::WithUri(uri) => certificates
                 .and_then(<[_]>::first)
                 .is_some_and(|leaf| uris(leaf).is_some_and(|uris| uris == [uri.as_str()])),
@@ -129,13 +146,17 @@ impl Loaded {
             .map_err(unusable)?;
         let builder = match clients {
             Clients::Any => builder.with_no_client_auth(),
-            Clients::WithUri(_) => {
+            Clients::AnyOrSigned | Clients::Signed | Clients::WithUri(_) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(folder, "ca.crt", ca)? {
                     roots.add(certificate).map_err(unusable)?;
                 }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| wrong(folder, "ca.crt", &error))?)
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = match clients {
+                    Clients::AnyOrSigned => verifier.allow_unauthenticated(),
+                    _ => verifier,
+                };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(folder, "ca.crt", &error))?)
             }
         };
         let leaf_sha256 = chain.first().map(|leaf| sha256(leaf)).unwrap_or_default();
@@ -144,6 +165,10 @@ impl Loaded {
             CertificateDer::pem_slice_iter(ca).filter_map(Result::ok).map(|authority| sha256(&authority)).collect();
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if *clients != Clients::Any {
+            // A session that is resumed would be let in by a certificate that nobody looks at again.
+            config.send_tls13_tickets = 0;
+        }
         Ok(Self { config: Arc::new(config), leaf_sha256, authorities_sha256, contents })
     }
 }

@@ -26,7 +26,9 @@ use crate::{
     cert_manager::Certificate,
     observed::{Canary, Children, Custody, Issuance, Observed, SecretSeen},
     plan::{
-        certificates::{INTERNAL_TLS, SERVING_TLS, internal_ca_name, operator_client_name, serving_ca_name},
+        certificates::{
+            INTERNAL_TLS, SERVING_TLS, client_name, internal_ca_name, operator_client_name, serving_ca_name,
+        },
         conditions::types,
         config_map::CONFIG_MAP,
         connection::{LOCAL_KEY, ROOT_PASSWORD},
@@ -167,6 +169,7 @@ async fn custody(client: &Client, settings: &Settings, identity: &Identity) -> R
     Ok(Custody {
         internal_ca: secret(client, namespace, &internal_ca_name(id)).await?,
         serving_ca: secret(client, namespace, &serving_ca_name(id)).await?,
+        client: secret(client, namespace, &client_name(id)).await?,
         operator_client: secret(client, namespace, &operator_client_name(id)).await?,
         record: get(client, namespace, &record_name(id)).await?,
         fleet: get(client, namespace, FLEET).await?,

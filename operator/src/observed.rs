@@ -111,6 +111,8 @@ pub struct Custody {
     pub internal_ca: Option<SecretSeen>,
     /// CA of the certificate that clients see.
     pub serving_ca: Option<SecretSeen>,
+    /// What clients are given to show.
+    pub client: Option<SecretSeen>,
     /// The operator's client certificate for the engine's admin port.
     pub operator_client: Option<SecretSeen>,
     /// The durable record: what was last rolled out.

@@ -21,11 +21,11 @@ use crate::{
     plan::{
         certificates::{
             Authority, AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, Own, SERVING_TLS, Serving, Trust,
-            internal_ca_name, operator_client_name, serving_ca_name,
+            client_name, internal_ca_name, operator_client_name, serving_ca_name,
         },
         connection::{
             Draw, KEY_BYTES, KEY_ENTRY, LOCAL_KEY, PASSWORD_ENTRY, Publication, ROOT_PASSWORD, connection_secret,
-            published,
+            published, shown,
         },
         identity::Identity,
     },
@@ -55,9 +55,12 @@ impl Secrets<'_> {
         let internal_ca = self.authority(&internal_ca_name(&id), internal_ca).await?;
         let trust = match serving {
             Serving::Own(own) => {
-                let Own { ca, leaf } = *own;
+                let Own { ca, leaf, client } = *own;
                 let ca = self.authority(&serving_ca_name(&id), ca).await?;
                 self.leaf(&data_plane, SERVING_TLS, leaf, &ca).await?;
+                if let Some(client) = client {
+                    self.leaf(&custody, &client_name(&id), client, &ca).await?;
+                }
                 Some(Trust::Certificates(ca.authority))
             }
             Serving::Issued(issued) => issued.trust().cloned(),
@@ -101,19 +104,23 @@ impl Secrets<'_> {
         password: &Sensitive,
         publication: Publication,
     ) -> Result<(), ApplyError> {
-        let Publication { refresh_authority } = publication;
+        let Publication { client, refresh_client, refresh_authority } = publication;
         let namespace = self.identity.owner_namespace.clone();
         let password = password.reveal_text().unwrap_or_default();
-        let secret = connection_secret(self.identity, trust, password);
-        match self.writer.create(&namespace, &secret).await? {
-            Created::Yes => self.writer.note("ConnectionPublished", "the connection secret was created"),
-            Created::AlreadyThere if refresh_authority => {
-                let name = connection_secret_name(&self.identity.owner_name);
-                let patch = json!({"data": published(self.identity, trust)});
-                self.writer.merge::<Secret>(&namespace, &name, &patch).await?;
-                self.writer.note("ConnectionRefreshed", format!("the CA certificates in {name} were replaced"));
+        let secret = connection_secret(self.identity, trust, client.as_ref(), password);
+        if self.writer.create(&namespace, &secret).await? == Created::Yes {
+            self.writer.note("ConnectionPublished", "the connection secret was created");
+            return Ok(());
+        }
+        let name = connection_secret_name(&self.identity.owner_name);
+        for (refresh, entries, what) in [
+            (refresh_authority, published(self.identity, trust), "the CA certificates"),
+            (refresh_client, shown(client.as_ref()), "certificate and key for clients"),
+        ] {
+            if refresh {
+                self.writer.merge::<Secret>(&namespace, &name, &json!({"data": entries})).await?;
+                self.writer.note("ConnectionRefreshed", format!("{what} in {name} were replaced"));
             }
-            Created::AlreadyThere => {}
         }
         Ok(())
     }

@@ -6,14 +6,14 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use vectorkeep_crds::identity::{client_uri, connection_secret_name};
 
 use super::{
-    certificates::{Certificates, Trust},
+    certificates::{Certificates, LeafChange, Trust},
     identity::Identity,
     record,
     refusal::Refusal,
     role_binding,
 };
 use crate::{
-    certificates::verify,
+    certificates::{TlsMaterial, verify},
     observed::{Observed, SecretSeen},
 };
 
@@ -48,6 +48,10 @@ pub enum Draw {
 /// creates it, and takes "already exists" for an answer. A customer who keeps a newer password in it keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
+    /// The certificate that clients are to show, if there is one.
+    pub client: Option<TlsMaterial>,
+    /// Whether that is to be written anew, or taken away, in a secret that is there.
+    pub refresh_client: bool,
     /// Whether address and CA certificates in a secret that is there are to be written anew, since others are trusted
     /// than were published last. The password is left alone.
     pub refresh_authority: bool,
@@ -100,7 +104,21 @@ pub fn publication(observed: &Observed, certificates: &Certificates) -> Option<P
         (Some(current), Some(before)) if are_disjoint(&current, before) => !shows_another(observed, certificates),
         (Some(current), Some(before)) => current != before,
     };
-    Some(Publication { refresh_authority })
+    let (client, refresh_client) = match certificates.serving.own().and_then(|own| own.client.as_ref()) {
+        // What was published is good until then.
+        Some(LeafChange::Make { .. }) => (None, false),
+        change => {
+            let client = change.and_then(LeafChange::material).cloned();
+            let refresh = client_fingerprint(client.as_ref()).as_deref() != record::published_client(observed);
+            (client, refresh)
+        }
+    };
+    Some(Publication { client, refresh_client, refresh_authority })
+}
+
+/// By what the operator remembers which client certificate it published.
+pub fn client_fingerprint(client: Option<&TlsMaterial>) -> Option<String> {
+    verify::fingerprint(&client?.certificate).ok()
 }
 
 /// Whether two lists of fingerprints have nothing in common.
@@ -116,11 +134,11 @@ fn shows_another(observed: &Observed, certificates: &Certificates) -> bool {
 }
 
 /// The connection secret.
-pub fn connection_secret(identity: &Identity, trust: &Trust, password: &str) -> Secret {
+pub fn connection_secret(identity: &Identity, trust: &Trust, client: Option<&TlsMaterial>, password: &str) -> Secret {
     let name = connection_secret_name(&identity.owner_name);
     let mut metadata = identity.meta_in(Some(&identity.owner_namespace), &name);
     metadata.owner_references = Some(vec![role_binding::owner(identity)]);
-    let entries = published(identity, trust).into_iter();
+    let entries = published(identity, trust).into_iter().chain(shown(client));
     let mut data: BTreeMap<_, _> = entries.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     for (key, value) in [
         ("username", ROOT_USER.to_owned()),
@@ -137,5 +155,14 @@ pub fn published(identity: &Identity, trust: &Trust) -> BTreeMap<&'static str, O
     BTreeMap::from([
         ("uri", Some(ByteString(client_uri(&identity.cluster_id).into_bytes()))),
         ("ca.crt", trust.certificates().map(|bundle| ByteString(bundle.as_bytes().to_vec()))),
+    ])
+}
+
+/// The entries with what clients show. One without a value is not to be there.
+pub fn shown(client: Option<&TlsMaterial>) -> BTreeMap<&'static str, Option<ByteString>> {
+    let entry = |value: fn(&TlsMaterial) -> &[u8]| client.map(|client| ByteString(value(client).to_vec()));
+    BTreeMap::from([
+        ("client.crt", entry(|client| client.certificate.as_bytes())),
+        ("client.key", entry(|client| client.key.reveal())),
     ])
 }

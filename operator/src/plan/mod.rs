@@ -281,8 +281,15 @@ impl Converge<'_> {
         };
         let refreshed = connection.as_ref().filter(|publication| publication.refresh_authority);
         let published = refreshed.and_then(|_| certificates.serving.fingerprint());
+        let client = match &connection {
+            Some(publication) if publication.refresh_client => {
+                connection::client_fingerprint(publication.client.as_ref())
+            }
+            _ => record::published_client(observed).map(str::to_owned),
+        };
         let memo = Memo {
             published_authority: published.as_deref().or(record::published_authority(observed)),
+            published_client: client.as_deref(),
             ordered: issuer::is_ordered(spec, observed),
         };
         Ok(Desired {

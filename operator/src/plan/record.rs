@@ -17,6 +17,7 @@ use vectorkeep_crds::{
     EngineRelease, VectorClusterSpec,
     isolation::Isolation,
     status::UpgradeReport,
+    tls::ClientAuth,
     well_known::{ANNOTATION_UPGRADE_NOW, LABEL_CANARY},
 };
 
@@ -124,6 +125,8 @@ const HONOURED: &str = "honouredRequest";
 const REJECTED: &str = "rejectedTemplate";
 /// Fingerprints of the serving CAs that were last published to the customer's namespace.
 const PUBLISHED_AUTHORITY: &str = "publishedAuthority";
+/// Fingerprint of the client certificate that was last published there.
+const PUBLISHED_CLIENT: &str = "publishedClient";
 /// Whether cert-manager may have been told to write the serving certificate.
 const ORDERED: &str = "certificateOrdered";
 
@@ -395,6 +398,8 @@ fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRel
 pub struct Memo<'a> {
     /// Fingerprints of the serving CAs that the customer was last given.
     pub published_authority: Option<&'a str>,
+    /// Fingerprint of the client certificate that the customer was last given.
+    pub published_client: Option<&'a str>,
     /// Whether cert-manager may have been told to write the serving certificate.
     pub ordered: bool,
 }
@@ -417,8 +422,8 @@ pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings:
     for (key, value) in [(HONOURED, &rollout.honoured), (REJECTED, &rollout.rejected)] {
         data.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
-    if let Some(authority) = memo.published_authority {
-        data.insert(PUBLISHED_AUTHORITY.to_owned(), authority.to_owned());
+    for (key, value) in [(PUBLISHED_AUTHORITY, memo.published_authority), (PUBLISHED_CLIENT, memo.published_client)] {
+        data.extend(value.map(|value| (key.to_owned(), value.to_owned())));
     }
     if memo.ordered {
         data.insert(ORDERED.to_owned(), "true".to_owned());
@@ -434,6 +439,12 @@ pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings:
 pub fn published_authority(observed: &Observed) -> Option<&str> {
     let data = observed.custody.record.as_ref()?.data.as_ref()?;
     data.get(PUBLISHED_AUTHORITY).map(String::as_str)
+}
+
+/// Fingerprint of the client certificate that the customer was last given.
+pub fn published_client(observed: &Observed) -> Option<&str> {
+    let data = observed.custody.record.as_ref()?.data.as_ref()?;
+    data.get(PUBLISHED_CLIENT).map(String::as_str)
 }
 
 /// Whether cert-manager may have been told to write the serving certificate.
@@ -471,6 +482,9 @@ fn inputs(identity: &Identity, spec: &VectorClusterSpec) -> String {
     }
     if spec.isolation != Isolation::default() {
         inputs.insert("isolation", text(&spec.isolation));
+    }
+    if spec.tls.client_auth != ClientAuth::None {
+        inputs.insert("clientAuth", text(&spec.tls.client_auth));
     }
     fingerprint(&inputs)
 }

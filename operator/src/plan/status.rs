@@ -374,6 +374,7 @@ fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdi
     });
     let leaves = [
         ("serving", own.map(|own| &own.leaf)),
+        ("client", own.and_then(|own| own.client.as_ref())),
         ("internal", Some(&certificates.internal)),
         ("operator", Some(&certificates.operator_client)),
     ];
@@ -577,11 +578,13 @@ fn upgrade_status(rollout: &Rollout) -> UpgradeStatus {
 }
 
 fn certificate_status(certificates: &Certificates) -> CertificateStatus {
+    let own = certificates.serving.own();
     let end = |validity: Option<Validity>| validity.map(|validity| seconds(validity.not_after));
     CertificateStatus {
         serving_not_after: end(certificates.serving.validity()),
         internal_not_after: end(certificates.internal.validity()),
         operator_not_after: end(certificates.operator_client.validity()),
+        client_not_after: end(own.and_then(|own| own.client.as_ref()?.validity())),
         serving_ca_not_after: end(certificates.serving.ca_validity()),
     }
 }

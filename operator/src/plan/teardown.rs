@@ -174,11 +174,12 @@ pub(super) fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Op
 /// What the operator keeps for this very resource. Another may have said the same cluster id, and be refused: what is kept
 /// under that id is not its own.
 fn custody(identity: &Identity, observed: &Observed) -> Vec<Deletion> {
-    use super::certificates::{internal_ca_name, operator_client_name, serving_ca_name};
+    use super::certificates::{client_name, internal_ca_name, operator_client_name, serving_ca_name};
     let custody = &observed.custody;
     let id = &identity.cluster_id;
     let secrets = [
         (operator_client_name(id), &custody.operator_client),
+        (client_name(id), &custody.client),
         (serving_ca_name(id), &custody.serving_ca),
         (internal_ca_name(id), &custody.internal_ca),
     ];

@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod ca_rotation;
+mod client_auth;
 mod issuer_ref;
 mod network;
 mod ownership;
@@ -165,8 +166,11 @@ impl World {
             custody.fleet = Some(object);
         }
         if let Serving::Own(own) = certificates.serving {
-            let Own { ca, leaf } = *own;
+            let Own { ca, leaf, client } = *own;
             let ca = make_ca(&mut custody.serving_ca, ca, now);
+            if let Some(client) = client {
+                make(&mut custody.client, client, &ca, now);
+            }
             make(&mut self.children().serving_tls, leaf, &ca, now);
         }
         let children = self.children();
@@ -391,7 +395,7 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         && volume.is_keep()
         && peers.is_keep()
         && service.is_keep()
-        && connection.as_ref().is_none_or(|publication| !publication.refresh_authority)
+        && connection.as_ref().is_none_or(|publication| !publication.refresh_authority && !publication.refresh_client)
         && *fleet == FleetChange::Keep
         && record.is_keep()
         && config.is_keep()

@@ -155,6 +155,7 @@ async fn invalid_resources_are_refused_with_a_message_that_names_the_field() {
         ("{encryption: {local: {}}, tls: {issuerRef: {name: a, kind: Issuer}}}", "name a ClusterIssuer"),
         ("{encryption: {local: {}}, tls: {issuerRef: {name: Upper}}}", "tls.issuerRef.name"),
         ("{encryption: {local: {}}, tls: {issuerRef: {name: a}, duration: 30m}}", "at least 1h with tls.issuerRef"),
+        ("{encryption: {local: {}}, tls: {clientAuth: Sometimes}}", "tls.clientAuth"),
         ("{encryption: {local: {}}, deletionPolicy: Shred}", "deletionPolicy"),
     ];
     for (spec, field) in cases {

@@ -4,7 +4,10 @@
 //! The operator only looks at what is there, and says what is wrong with it.
 
 use jiff::{SignedDuration, Timestamp};
-use vectorkeep_crds::{VectorClusterSpec, tls::IssuerRef};
+use vectorkeep_crds::{
+    VectorClusterSpec,
+    tls::{ClientAuth, IssuerRef},
+};
 
 use super::{
     SERVING_TLS,
@@ -73,6 +76,16 @@ impl Issued {
     /// What clients are to trust, as soon as there is a certificate.
     pub fn trust(&self) -> Option<&Trust> {
         self.held.as_ref().map(|held| &held.trust)
+    }
+
+    /// Whether clients' certificates can be judged, if they are to be.
+    pub(super) fn judges_clients(&self, spec: &VectorClusterSpec) -> Result<(), Refusal> {
+        if spec.tls.client_auth == ClientAuth::None || self.trust() != Some(&Trust::System) {
+            return Ok(());
+        }
+        let problem = "the issuer in spec.tls.issuerRef gives no CA certificate (ca.crt), so the engine has nothing to \
+                       judge clients' certificates by; name another issuer, or set spec.tls.clientAuth to None";
+        Err(Refusal::Field { field: "tls.clientAuth", problem: problem.to_owned() })
     }
 
     /// When to look again, if nothing calls before.
@@ -177,7 +190,8 @@ pub(super) fn judge(
 }
 
 fn issuance(observed: &Observed) -> &Issuance {
-    observed.children.as_ref().map_or(&Issuance::None, |children| &children.issuance)
+    const NOTHING: &Issuance = &Issuance::None;
+    observed.children.as_ref().map_or(NOTHING, |children| &children.issuance)
 }
 
 impl Held {

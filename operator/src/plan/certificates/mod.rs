@@ -40,6 +40,11 @@ pub fn operator_client_name(cluster_id: &str) -> String {
     format!("operator-client-{cluster_id}")
 }
 
+/// Name, in the operator's namespace, of the secret with the certificate that clients are given to show.
+pub fn client_name(cluster_id: &str) -> String {
+    format!("client-{cluster_id}")
+}
+
 /// What becomes of each certificate of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Certificates {
@@ -90,6 +95,9 @@ impl Certificates {
         let internal = leaf::change(request::internal(identity), internal_tls, &internal_ca, now);
         let operator_client = leaf::change(request::operator(identity), operator_tls, &internal_ca, now);
         let serving = Serving::plan(identity, spec, observed, &lives, now);
+        if let Serving::Issued(issued) = &serving.change {
+            issued.judges_clients(spec)?;
+        }
         let moments =
             leaf::renewals(&[&internal, &operator_client], now).into_iter().chain(inside.moments(&internal_ca));
         let next = moments.chain(serving.moments).min();

@@ -104,3 +104,14 @@ pub(super) fn operator(identity: &Identity) -> LeafRequest {
         lifetime: INTERNAL_LIFETIME,
     }
 }
+
+/// What clients are given to show. A URI, like the operator's: the CA's constraints are about DNS names.
+pub(super) fn client(identity: &Identity, lives: &Lives) -> LeafRequest {
+    LeafRequest {
+        common_name: format!("{}-client", identity.cluster_id),
+        dns_names: Vec::new(),
+        uris: vec![identity.client_uri()],
+        usage: Usage::Client,
+        lifetime: lives.serving,
+    }
+}

@@ -1,7 +1,7 @@
 //! Who signs what clients see, and what they are to trust for it.
 
 use jiff::Timestamp;
-use vectorkeep_crds::VectorClusterSpec;
+use vectorkeep_crds::{VectorClusterSpec, tls::ClientAuth};
 
 use super::{
     authority::AuthorityChange,
@@ -33,6 +33,8 @@ pub struct Own {
     pub ca: AuthorityChange,
     /// What clients see.
     pub leaf: LeafChange,
+    /// What clients are given to show, where they are asked for it.
+    pub client: Option<LeafChange>,
 }
 
 /// What clients are to trust.
@@ -100,10 +102,17 @@ impl Serving {
         };
         let ca = circumstances.change(observed.custody.serving_ca.as_ref());
         let leaf = leaf::change(request::serving(identity, spec, lives, ca.mandate().as_ref()), seen, &ca, now);
+        let client = (spec.tls.client_auth != ClientAuth::None)
+            .then(|| leaf::change(request::client(identity, lives), observed.custody.client.as_ref(), &ca, now));
         let mut moments = circumstances.moments(&ca);
         moments.extend(leaf::renewals(&[&leaf], now));
+        if let Some(client) = &client {
+            moments.extend(leaf::renewals(&[client], now));
+            // No watch announces that it is there to be published.
+            moments.extend((!client.is_keep()).then_some(now));
+        }
         let rotation = circumstances.report(&ca);
-        Planned { change: Self::Own(Box::new(Own { ca, leaf })), moments, rotation }
+        Planned { change: Self::Own(Box::new(Own { ca, leaf, client })), moments, rotation }
     }
 
     /// The cluster's own CA and what it signs, where it does.
@@ -116,7 +125,9 @@ impl Serving {
 
     /// Whether there is nothing to write. What an issuer signs is never written here.
     pub fn is_keep(&self) -> bool {
-        self.own().is_none_or(|own| own.ca.is_keep() && own.leaf.is_keep())
+        self.own().is_none_or(|own| {
+            own.ca.is_keep() && own.leaf.is_keep() && own.client.as_ref().is_none_or(LeafChange::is_keep)
+        })
     }
 
     /// Whether there is no certificate yet, and the operator is not going to make one.

@@ -20,14 +20,16 @@ use crate::{
 };
 
 /// Short lives, so that a rotation is a matter of days.
-const SHORT: &str = "tls: {duration: 24h, caDuration: 720h, caOverlap: 48h}";
+const SHORT: &str = "tls: {duration: 24h, caDuration: 720h, caOverlap: 48h, clientAuth: Required}";
 /// The same overlap, within which nothing else has to be renewed.
-const LONG: &str = "tls: {duration: 300h, caDuration: 7200h, caOverlap: 48h}";
+const LONG: &str = "tls: {duration: 300h, caDuration: 7200h, caOverlap: 48h, clientAuth: Required}";
 const OVERLAP: SignedDuration = SignedDuration::from_hours(48);
 /// When every play begins.
 const START: &str = "2026-06-01T12:00:00Z";
-/// Writes of a reconcile, in their order: two CAs, three certificates, the customer's secret, everything else.
-const WRITES: usize = 7;
+/// Writes of a reconcile, in their order: two CAs, four certificates, the customer's secret, everything else.
+const WRITES: usize = 8;
+/// So many of them while the customer's namespace takes nothing.
+const UNPUBLISHED: usize = 6;
 
 /// A cluster whose engine has loaded some certificates, and whose clients hold copies of some CA certificates.
 struct Play {
@@ -40,6 +42,8 @@ struct Play {
     operator: TlsMaterial,
     /// CA certificates that clients were given, and from when on.
     published: Vec<(Timestamp, String)>,
+    /// What clients were given to show, and from when on.
+    clients: Vec<(Timestamp, TlsMaterial)>,
 }
 
 impl Play {
@@ -50,7 +54,8 @@ impl Play {
         let internal = held(&children.internal_tls);
         let operator = held(&world.observed.custody.operator_client);
         let published = vec![(world.now, serving.authority.clone())];
-        let mut play = Self { world, serving, internal, operator, published };
+        let clients = world.observed.custody.client.iter().map(|seen| (world.now, material_of(seen))).collect();
+        let mut play = Self { world, serving, internal, operator, published, clients };
         play.reload();
         play.settle();
         play
@@ -80,11 +85,14 @@ impl Play {
         let desired = self.world.desired();
         self.follow(&desired);
         let refresh = desired.connection.as_ref().is_some_and(|publication| publication.refresh_authority);
+        let client = desired.connection.as_ref().filter(|publication| publication.refresh_client);
+        let client = client.map(|publication| publication.client.clone().expect("a client's certificate"));
         let bundle = desired.certificates.serving.own().and_then(|own| own.ca.authority()).map(Authority::bundle);
         let mut after = self.world.clone();
         after.carry_out(*desired);
-        if writes > 5 && refresh {
-            self.published.push((self.world.now, bundle.expect("a CA")));
+        if writes > UNPUBLISHED {
+            self.clients.extend(client.map(|client| (self.world.now, client)));
+            self.published.extend(bundle.filter(|_| refresh).map(|bundle| (self.world.now, bundle)));
         }
         if writes < WRITES {
             let observed = &mut self.world.observed;
@@ -95,6 +103,7 @@ impl Play {
                 (&mut custody.internal_ca, stored.internal_ca),
                 (&mut custody.serving_ca, stored.serving_ca),
                 (&mut children.serving_tls, written.serving_tls),
+                (&mut custody.client, stored.client),
                 (&mut children.internal_tls, written.internal_tls),
                 (&mut custody.operator_client, stored.operator_client),
             ];
@@ -244,6 +253,18 @@ impl Play {
                 assert!(accepted, "a client with the CA certificates of {since} refuses the engine at {now}");
             }
         }
+        for (number, (since, client)) in self.clients.iter().enumerate() {
+            // Whoever does not look again loses what he shows when it ends, or when its CA goes.
+            let end = self.clients.get(number + 1).map(|(end, _)| *end);
+            let validity = verify::validity(&client.certificate).expect("a certificate");
+            if end.is_some_and(|end| end <= now - OVERLAP || validity.not_after <= now) {
+                continue;
+            }
+            for engine in [&self.serving, &serving] {
+                let accepted = is_let_in(client, &engine.authority, now);
+                assert!(accepted, "the engine refuses at {now} a client with the certificate of {since}");
+            }
+        }
         for engine in [&self.internal, &internal] {
             for operator in [&self.operator, &operator] {
                 let accepted = serves(engine, &operator.authority, &identity.engine_host(), now);
@@ -263,7 +284,10 @@ fn change_of(play: &Play, role: Role) -> AuthorityChange {
 }
 
 fn held(seen: &Option<SecretSeen>) -> TlsMaterial {
-    let seen = seen.as_ref().expect("a secret");
+    material_of(seen.as_ref().expect("a secret"))
+}
+
+fn material_of(seen: &SecretSeen) -> TlsMaterial {
     let text = |key: &str| seen.entry(key).and_then(Sensitive::reveal_text).expect("text").to_owned();
     TlsMaterial {
         certificate: text("tls.crt"),
@@ -446,7 +470,7 @@ fn the_time_of_clients_begins_once_they_are_given_both() {
     play.reconcile(WRITES);
     // The customer's namespace takes nothing, for days.
     for _ in 0..10 {
-        play.reconcile(5);
+        play.reconcile(UNPUBLISHED);
         play.reload();
         play.pass(10);
     }
@@ -673,14 +697,14 @@ fn a_name_within_what_the_ca_may_sign_for_needs_no_rotation_and_one_less_neither
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
-    fn everybody_accepts_everybody_in_whatever_order_things_happen(acts in proptest::collection::vec(0usize..14, 160)) {
+    fn everybody_accepts_everybody_in_whatever_order_things_happen(acts in proptest::collection::vec(0usize..16, 160)) {
         let mut play = Play::new(SHORT);
         play.ask(START);
         let mut idle = 0;
         for act in acts {
             match act {
                 writes @ 0..=WRITES => play.reconcile(writes),
-                8 | 9 => play.reload(),
+                9..12 => play.reload(),
                 _ if idle < 6 => {
                     play.pass(3);
                     idle += 3;
