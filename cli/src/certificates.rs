@@ -68,17 +68,22 @@ fn valid(cluster: &VectorCluster) -> Option<&Condition> {
 fn render(namespace: &str, name: &str, cluster: &VectorCluster, now: Timestamp) -> String {
     let mut text = match certificates(cluster) {
         Some(certificates) => {
-            let rows = [
+            let mut ends = vec![
                 ("serving (clients see it)", &certificates.serving_not_after),
                 ("serving CA (clients trust it)", &certificates.serving_ca_not_after),
                 ("internal", &certificates.internal_not_after),
                 ("operator", &certificates.operator_not_after),
-            ]
-            .map(|(which, end)| {
+            ];
+            // Only where clients are asked for one.
+            if certificates.client_not_after.is_some() {
+                ends.push(("client (clients show it)", &certificates.client_not_after));
+            }
+            let row = |(which, end): (&str, &Option<String>)| {
                 let end = end.clone().unwrap_or_default();
                 let left = left(&end, now);
                 [which.to_owned(), end, left]
-            });
+            };
+            let rows: Vec<_> = ends.into_iter().map(row).collect();
             table(["CERTIFICATE", "VALID UNTIL", "LEFT"], &rows)
         }
         None => format!(
@@ -133,7 +138,15 @@ status:
         assert!(line("serving (").ends_with("2026-03-31T00:00:00Z   89d"));
         assert!(line("operator").ends_with("expired"));
         assert!(line("internal").ends_with("-"));
+        assert!(!text.contains("clients show it"));
         assert!(text.ends_with("\nCertificatesValid=True Valid: renewed at noon\n"));
+    }
+
+    #[test]
+    fn what_clients_show_is_listed_where_they_are_asked_for_it() {
+        let cluster = cluster("{clientNotAfter: '2026-03-31T00:00:00Z'}");
+        let text = render("acme", "support", &cluster, now());
+        assert!(text.contains("client (clients show it)"));
     }
 
     #[test]

@@ -48,11 +48,12 @@ enum Command {
         #[command(flatten)]
         given: key_policy::Given,
     },
-    /// Write the CA file and print how to connect.
+    /// Write the files with what a client trusts and shows, and print how to connect.
     Connect {
         /// Name of the VectorCluster.
         name: String,
-        /// Where to write the CA certificate. Default: NAME-ca.crt.
+        /// Where to write the CA certificate, if there is one to trust. Default: NAME-ca.crt. What clients show goes beside
+        /// it, into NAME-client.crt and NAME-client.key.
         #[arg(long, value_name = "FILE")]
         ca_file: Option<PathBuf>,
         /// Print the initial password too.

@@ -90,6 +90,9 @@ pub struct CertificateStatus {
     /// End of the operator's client certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_not_after: Option<String>,
+    /// End of the certificate that clients are given to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_not_after: Option<String>,
     /// End of the CA that clients trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_ca_not_after: Option<String>,

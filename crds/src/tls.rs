@@ -1,6 +1,7 @@
 //! What clients see of a cluster's certificates.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What clients see of a cluster's certificates.
@@ -19,16 +20,27 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("duration(self.caOverlap) >= duration('1m') && duration(self.caOverlap) <= duration('8760h')")
         .message("tls.caOverlap must lie between 1m and 8760h")
         .field_path(".caOverlap"),
+    validation = Rule::new("!has(self.issuerRef) || duration(self.duration) >= duration('1h')")
+        .message("tls.duration must be at least 1h with tls.issuerRef: cert-manager orders no shorter certificate")
+        .field_path(".duration"),
     validation = Rule::new("self.dnsNames.all(name, !name.matches('(^|[.])[0-9]+$'))")
         .message("tls.dnsNames must be names, not addresses")
         .field_path(".dnsNames")
 )]
 pub struct Tls {
+    /// The cert-manager issuer that signs what clients see, in the place of the cluster's own serving CA. It can be set,
+    /// changed and removed at any time; clients have to trust the new signer by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+    /// Whether clients have to show a certificate of their own, which the CA has signed that they trust. Their password
+    /// counts all the same. A change restarts the engine.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
     /// How long a serving certificate is valid, between 5m and 8760h. It is renewed at two thirds of that.
     #[serde(default = "default_duration")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
     pub duration: String,
-    /// How long a CA is valid, between 10m and 87600h and at least twice `duration`; counts for the next one that is
+    /// How long a serving CA is valid, between 10m and 87600h and at least twice `duration`; counts for the next one that is
     /// made. At two thirds of that its rotation begins.
     #[serde(default = "default_ca_duration")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
@@ -46,18 +58,62 @@ pub struct Tls {
     pub dns_names: Vec<String>,
 }
 
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientAuth {
+    /// No client is asked for one.
+    #[default]
+    None,
+    /// One that is shown has to be good; nobody has to show one.
+    Optional,
+    /// Nobody connects without one.
+    Required,
+}
+
+/// An issuer of cert-manager, or of one of the projects that extend it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.kind != 'Issuer'")
+        .message("tls.issuerRef.kind can't be Issuer: it would have to be in the data-plane namespace, where customers have no rights; name a ClusterIssuer")
+        .field_path(".kind")
+)]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
+    pub name: String,
+    /// Its kind; a cluster-scoped one.
+    #[serde(default = "default_issuer_kind")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z][A-Za-z0-9]*$"))]
+    pub kind: String,
+    /// API group of the kind.
+    #[serde(default = "default_issuer_group")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_NAME))]
+    pub group: String,
+}
+
 /// A DNS name without wildcards.
 pub const DNS_NAME: &str = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 
 impl Default for Tls {
     fn default() -> Self {
         Self {
+            issuer_ref: None,
+            client_auth: ClientAuth::default(),
             duration: default_duration(),
             ca_duration: default_ca_duration(),
             ca_overlap: default_ca_overlap(),
             dns_names: Vec::new(),
         }
     }
+}
+
+fn default_issuer_kind() -> String {
+    "ClusterIssuer".to_owned()
+}
+
+fn default_issuer_group() -> String {
+    "cert-manager.io".to_owned()
 }
 
 fn default_duration() -> String {

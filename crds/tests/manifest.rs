@@ -35,5 +35,7 @@ spec: {encryption: {local: {}}}
     assert_eq!(cluster.spec.encryption.outage_grace, "10m");
     assert_eq!(cluster.spec.storage.volume.size, "10Gi");
     assert_eq!(cluster.spec.tls.duration, "2160h");
+    assert_eq!(cluster.spec.tls.client_auth, vectorkeep_crds::tls::ClientAuth::None);
+    assert_eq!(cluster.spec.tls, vectorkeep_crds::tls::Tls::default());
     assert_eq!(cluster.spec.deletion_policy, vectorkeep_crds::DeletionPolicy::Retain);
 }

@@ -167,7 +167,9 @@ class Tenant:
 
 
 class Client:
-    """An unmodified `pymilvus` client through a port-forward, with TLS verified against the cluster's CA."""
+    """An unmodified `pymilvus` client through a port-forward, with TLS verified against the cluster's CA.
+
+    It shows the certificate that it is given, if it is given one."""
 
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
@@ -177,8 +179,16 @@ class Client:
 
     def __enter__(self) -> Client:
         connection = self.tenant.connection()
-        self.ca = pathlib.Path(self._folder.name) / "ca.crt"
+        folder = pathlib.Path(self._folder.name)
+        self.ca = folder / "ca.crt"
         self.ca.write_text(connection["ca.crt"])
+        self.certificate = {}
+        if "client.crt" in connection:
+            for name in ("client.crt", "client.key"):
+                (folder / name).write_text(connection[name])
+            # Beside server_pem_path, pymilvus shows no certificate.
+            self.certificate = {"ca_pem_path": str(self.ca), "server_pem_path": "",
+                                "client_pem_path": str(folder / "client.crt"), "client_key_path": str(folder / "client.key")}
         self.token = connection["token"]
         self.forward.start()
         return self
@@ -191,4 +201,4 @@ class Client:
         """A new client."""
         self.forward.ensure()
         settings = {"uri": f"https://localhost:{self.forward.port}", "token": self.token, "server_pem_path": str(self.ca)}
-        return MilvusClient(**(settings | options))
+        return MilvusClient(**(settings | self.certificate | options))

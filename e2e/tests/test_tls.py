@@ -9,6 +9,7 @@ from pymilvus import MilvusException
 
 from e2e.harness import pki
 from e2e.harness.installation import Client
+from e2e.harness.shell import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,46 @@ def test_a_wrong_password_is_refused(access):
 
 def test_the_right_password_is_accepted(access):
     assert access.connect().list_collections() == []
+
+
+@pytest.fixture
+def guarded(world):
+    tenant = world.tenant("acme", "guarded", tls={"dnsNames": ["localhost"], "clientAuth": "Required"})
+    tenant.create_key()
+    tenant.apply()
+    tenant.wait_ready()
+    wait_for("a certificate to show", lambda: "client.crt" in tenant.connection(), 60)
+    yield tenant
+    tenant.delete()
+
+
+def test_where_it_is_required_only_a_client_with_the_given_certificate_connects(guarded, tmp_path):
+    with Client(guarded) as access:
+        client = access.connect()
+        client.create_collection("rows", dimension=4)
+        assert client.list_collections() == ["rows"]
+        without = {"ca_pem_path": "", "server_pem_path": str(access.ca), "timeout": 5}
+        with pytest.raises(MilvusException):
+            access.connect(**without).list_collections()
+        stranger = pki.issue("stranger")
+        for name, text in (("crt", stranger.certificate), ("key", stranger.key)):
+            (tmp_path / name).write_text(text)
+        wrong = {"client_pem_path": str(tmp_path / "crt"), "client_key_path": str(tmp_path / "key"), "timeout": 5}
+        with pytest.raises(MilvusException):
+            access.connect(**wrong).list_collections()
+        with pytest.raises(MilvusException) as refused:
+            access.connect(token="root:wrong-password").list_collections()
+        assert refused.value.code == 1400, "a certificate takes no password's place"
+
+    printed = guarded.cli("connect", "--ca-file", tmp_path / "ca.crt")
+    assert f'client_pem_path="{tmp_path}/guarded-client.crt"' in printed and "server_pem_path" not in printed
+    assert "client (clients show it)" in guarded.cli("certificates")
+
+    guarded.patch({"tls": {"clientAuth": "None"}})
+    wait_for("the certificate to be taken back", lambda: "client.crt" not in guarded.connection(), 60)
+
+    def connects_without() -> bool:
+        with Client(guarded) as access:
+            return access.connect(timeout=5).list_collections() == ["rows"]
+
+    wait_for("clients without a certificate", connects_without, 240, 2)

@@ -38,7 +38,7 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
-/// Folders with `tls.crt`, `tls.key` and `ca.crt`.
+/// Folders with `tls.crt`, `tls.key` and `ca.crt`, and what is asked of clients.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -48,6 +48,22 @@ pub struct Tls {
     pub internal_dir: PathBuf,
     /// The URI that the operator's certificate must carry.
     pub operator_uri: String,
+    /// Whether clients show a certificate, judged by `ca.crt` in `serving_dir`.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+}
+
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// Nobody is asked for one.
+    #[default]
+    None,
+    /// One that is shown has to be good.
+    Optional,
+    /// Nobody connects without a good one.
+    Required,
 }
 
 /// Where the first password comes from.
@@ -226,6 +242,16 @@ mod tests {
         assert!(interval.is_err_and(|error| error.contains("check_interval_seconds")));
         let neither = parse(&GOOD.replace("[kms.local]\n        key_file = \"/k\"", ""));
         assert!(neither.is_err_and(|error| error.contains("exactly one")));
+    }
+
+    #[test]
+    fn clients_show_no_certificate_unless_it_is_asked_for() {
+        let with = |line: &str| GOOD.replace("[auth]", &format!("{line}\n[auth]"));
+        let client_auth = |line: &str| toml::from_str::<Config>(&with(line)).map(|config| config.tls.client_auth);
+        assert_eq!(client_auth(""), Ok(ClientAuth::None));
+        assert_eq!(client_auth("client_auth = \"optional\""), Ok(ClientAuth::Optional));
+        assert_eq!(client_auth("client_auth = \"required\""), Ok(ClientAuth::Required));
+        assert!(client_auth("client_auth = \"demanded\"").is_err());
     }
 
     #[test]

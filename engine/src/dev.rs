@@ -18,7 +18,7 @@ use rcgen::{
 use vectorkeep_keyring::kms::KmsError;
 use vectorkeep_keyring::kms::local::LocalKms;
 
-use crate::config::{Auth, Config, KmsConfig, Listen, Tls};
+use crate::config::{Auth, ClientAuth, Config, KmsConfig, Listen, Tls};
 use crate::server::auth::ROOT;
 
 /// Why the folder can't be prepared.
@@ -92,7 +92,12 @@ pub fn prepare(folder: &Path, listen: SocketAddr, memory_mib: usize) -> Result<C
             health: local(Ipv4Addr::LOCALHOST.into()),
             admin: local(Ipv4Addr::LOCALHOST.into()),
         },
-        tls: Tls { serving_dir, internal_dir, operator_uri: "vectorkeep://dev/operator".into() },
+        tls: Tls {
+            serving_dir,
+            internal_dir,
+            operator_uri: "vectorkeep://dev/operator".into(),
+            client_auth: ClientAuth::None,
+        },
         auth: Auth { root_password_file: password_file },
         kms: KmsConfig::local(key_file),
         isolation: None,

@@ -46,7 +46,7 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
             Mode::Development => tracing::warn!("this machine swaps: plaintext could reach its disk"),
         }
     }
-    let serving = ServerTls::load(&config.tls.serving_dir, Clients::Any)?;
+    let serving = ServerTls::load(&config.tls.serving_dir, config.tls.client_auth.into())?;
     let internal = ServerTls::load(&config.tls.internal_dir, Clients::Any)?;
     let operator = Clients::WithUri(config.tls.operator_uri.clone());
     let administration = ServerTls::load(&config.tls.internal_dir, operator)?;

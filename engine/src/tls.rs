@@ -1,5 +1,6 @@
 //! TLS 1.3 for all servers, with certificates that are taken anew from their files when those change.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::config::ClientAuth;
 
 /// How often the files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -43,8 +46,22 @@ pub enum TlsError {
 pub enum Clients {
     /// Anybody; they authenticate inside the connection, or need not.
     Any,
+    /// Anybody who shows no certificate, or one that a CA in the folder's `ca.crt` signed for clients.
+    AnyOrSigned,
+    /// Only who shows a certificate that a CA in the folder's `ca.crt` signed for clients.
+    Signed,
     /// Only a certificate of the folder's own CA that carries exactly this URI.
     WithUri(String),
+}
+
+impl From<ClientAuth> for Clients {
+    fn from(client_auth: ClientAuth) -> Self {
+        match client_auth {
+            ClientAuth::None => Self::Any,
+            ClientAuth::Optional => Self::AnyOrSigned,
+            ClientAuth::Required => Self::Signed,
+        }
+    }
 }
 
 /// The configuration of one server, reloaded by itself.
@@ -65,7 +82,7 @@ struct Loaded {
 }
 
 impl ServerTls {
-    /// Loads `tls.crt`, `tls.key` and `ca.crt` of `folder`.
+    /// Loads `tls.crt`, `tls.key` and, where clients show certificates, `ca.crt` of `folder`.
     pub fn load(folder: &Path, clients: Clients) -> Result<Arc<Self>, TlsError> {
         let loaded = Loaded::read(folder, &clients)?;
         Ok(Arc::new(Self { folder: folder.into(), clients, current: ArcSwap::from_pointee(loaded) }))
@@ -107,7 +124,8 @@ impl ServerTls {
     /// Whether a client that the TLS library let in is one of those that may connect.
     pub fn accepts(&self, certificates: Option<&[CertificateDer<'_>]>) -> bool {
         match &self.clients {
-            Clients::Any => true,
+            // The TLS library has judged.
+            Clients::Any | Clients::AnyOrSigned | Clients::Signed => true,
             Clients::WithUri(uri) => certificates
                 .and_then(<[_]>::first)
                 .is_some_and(|leaf| uris(leaf).is_some_and(|uris| uris == [uri.as_str()])),
@@ -128,13 +146,17 @@ impl Loaded {
             .map_err(unusable)?;
         let builder = match clients {
             Clients::Any => builder.with_no_client_auth(),
-            Clients::WithUri(_) => {
+            Clients::AnyOrSigned | Clients::Signed | Clients::WithUri(_) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(folder, "ca.crt", ca)? {
                     roots.add(certificate).map_err(unusable)?;
                 }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                builder.with_client_cert_verifier(verifier.map_err(|error| wrong(folder, "ca.crt", &error))?)
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = match clients {
+                    Clients::AnyOrSigned => verifier.allow_unauthenticated(),
+                    _ => verifier,
+                };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(folder, "ca.crt", &error))?)
             }
         };
         let leaf_sha256 = chain.first().map(|leaf| sha256(leaf)).unwrap_or_default();
@@ -143,6 +165,10 @@ impl Loaded {
             CertificateDer::pem_slice_iter(ca).filter_map(Result::ok).map(|authority| sha256(&authority)).collect();
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if *clients != Clients::Any {
+            // A session that is resumed would be let in by a certificate that nobody looks at again.
+            config.send_tls13_tickets = 0;
+        }
         Ok(Self { config: Arc::new(config), leaf_sha256, authorities_sha256, contents })
     }
 }
@@ -158,9 +184,14 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
+/// `ca.crt` is empty where it is missing: not every issuer of certificates names its CA.
 fn contents(folder: &Path) -> Result<[Vec<u8>; 3], TlsError> {
     let read = |name: &str| std::fs::read(folder.join(name)).map_err(|error| wrong(folder, name, &error));
-    Ok([read("tls.crt")?, read("tls.key")?, read("ca.crt")?])
+    let authorities = match std::fs::read(folder.join("ca.crt")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(|error| wrong(folder, "ca.crt", &error))?,
+    };
+    Ok([read("tls.crt")?, read("tls.key")?, authorities])
 }
 
 fn certificates(folder: &Path, name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -12,10 +12,12 @@ import grpc
 from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2_grpc
 
+from pki import CLIENT, SERVER, Authority, Leaf
+
 # A start includes making the store, hashing the root password and replaying the log; on a busy machine that takes a while.
 START_SECONDS = 120
 STOP_SECONDS = 60
-UNWANTED_LINE = re.compile(r"(^|\s)ERROR\s|panicked at|RUST_BACKTRACE|stack overflow")
+UNWANTED_LINE = re.compile(r'(^|\s)ERROR\s|"level":"ERROR"|panicked at|RUST_BACKTRACE|stack overflow')
 
 
 def binary() -> Path:
@@ -49,13 +51,21 @@ class Engine:
 
     def start(self, wait: bool = True) -> "Engine":
         self.port = free_port()
-        (self.folder / "client" / "uri").unlink(missing_ok=True)
-        command = [self.program, "dev", "--data-dir", self.folder, "--listen", f"127.0.0.1:{self.port}", "--memory-mib", "512"]
+        command = self.command()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if wait:
             self.wait_until_serving()
         return self
+
+    def command(self) -> list:
+        """What starts the process."""
+        (self.folder / "client" / "uri").unlink(missing_ok=True)
+        return [self.program, "dev", "--data-dir", self.folder, "--listen", f"127.0.0.1:{self.port}", "--memory-mib", "512"]
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What a client trusts, and shows."""
+        return grpc.ssl_channel_credentials(self.client_file("ca.crt").read_bytes())
 
     def wait_until_serving(self):
         """Until the engine answers a call with the right credentials."""
@@ -119,15 +129,85 @@ class Engine:
         return [line for line in unwanted if allowed is None or not allowed.search(line)]
 
 
+class ConfiguredEngine(Engine):
+    """An engine as the operator runs it: by a configuration file, with certificates that somebody else makes."""
+
+    PASSWORD = "Battery9Staple"
+    CONFIGURATION = """
+        cluster_id = "test"
+        data_dir = "{folder}/store"
+        memory_budget_bytes = 536870912
+        [listen]
+        client = "127.0.0.1:{port}"
+        health = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [tls]
+        serving_dir = "{folder}/serving"
+        internal_dir = "{folder}/internal"
+        operator_uri = "vectorkeep://test/operator"
+        client_auth = "{client_auth}"
+        [auth]
+        root_password_file = "{folder}/password"
+        [kms]
+        check_interval_seconds = 10
+        outage_grace_seconds = 600
+        [kms.local]
+        key_file = "{folder}/key"
+    """
+
+    def __init__(self, folder: Path, client_auth: str):
+        super().__init__(folder)
+        self.client_auth = client_auth
+        self.authority = Authority("serving CA")
+        self.identity = self.authority.sign("client", CLIENT)
+        for directory in ("store", "serving", "internal", "client"):
+            (folder / directory).mkdir(parents=True)
+        self.present(self.authority.sign("localhost", SERVER), self.authority.certificate)
+        internal = Authority("internal CA")
+        self._write("internal", internal.sign("engine-0", SERVER), internal.certificate)
+        (folder / "key").write_bytes(os.urandom(32))
+        (folder / "password").write_text(self.PASSWORD)
+        self.client_file("token").write_text(f"root:{self.PASSWORD}")
+        self.client_file("ca.crt").write_bytes(self.authority.certificate)
+        self.client_file("client.crt").write_bytes(self.identity.certificate)
+        self.client_file("client.key").write_bytes(self.identity.key)
+        self.client_file("uri").touch()
+
+    def present(self, leaf: Leaf, authorities: bytes | None) -> None:
+        """What the engine shows to clients, and by what it judges what they show."""
+        self._write("serving", leaf, authorities)
+
+    def _write(self, directory: str, leaf: Leaf, authorities: bytes | None) -> None:
+        folder = self.folder / directory
+        (folder / "tls.crt").write_bytes(leaf.certificate)
+        (folder / "tls.key").write_bytes(leaf.key)
+        if authorities is None:
+            (folder / "ca.crt").unlink(missing_ok=True)
+        else:
+            (folder / "ca.crt").write_bytes(authorities)
+
+    def command(self) -> list:
+        file = self.folder / "engine.toml"
+        file.write_text(self.CONFIGURATION.format(folder=self.folder, port=self.port, client_auth=self.client_auth))
+        return [binary(), "serve", "--config", file]
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return self.credentials_of(self.identity)
+
+    def credentials_of(self, identity: Leaf | None) -> grpc.ChannelCredentials:
+        """What a client trusts, with another certificate to show, or none."""
+        shown = (identity.key, identity.certificate) if identity else (None, None)
+        return grpc.ssl_channel_credentials(self.client_file("ca.crt").read_bytes(), *shown)
+
+
 class Stub:
     """The gRPC calls themselves: no retries, no checks on the client's side."""
 
     def __init__(self, engine: Engine, token: str, database: str):
         import base64
 
-        credentials = grpc.ssl_channel_credentials(engine.client_file("ca.crt").read_bytes())
         options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self.channel = grpc.secure_channel(f"localhost:{engine.port}", credentials, options)
+        self.channel = grpc.secure_channel(f"localhost:{engine.port}", engine.credentials(), options)
         self.stub = milvus_pb2_grpc.MilvusServiceStub(self.channel)
         self.metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
         if database:

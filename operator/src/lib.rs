@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod apply;
 pub mod backoff;
+pub mod cert_manager;
 pub mod certificates;
 pub mod chain;
 pub mod controller;

@@ -23,17 +23,20 @@ use vectorkeep_crds::{
 
 use crate::{
     admin::EngineView,
+    cert_manager::Certificate,
     notify::ledger::ledger_name,
-    observed::{Canary, Children, Custody, Observed, Other, SecretSeen},
+    observed::{Canary, Children, Custody, Issuance, Observed, Other, SecretSeen},
     plan::{
-        certificates::{INTERNAL_TLS, SERVING_TLS, internal_ca_name, operator_client_name, serving_ca_name},
+        certificates::{
+            INTERNAL_TLS, SERVING_TLS, client_name, internal_ca_name, operator_client_name, serving_ca_name,
+        },
         conditions::types,
         config_map::CONFIG_MAP,
         connection::{LOCAL_KEY, ROOT_PASSWORD},
         identity::Identity,
         namespace::{Claim, claim},
         pvc::VOLUME_CLAIM,
-        record::record_name,
+        record::{is_ordered, record_name},
         role_binding::{DATA_PLANE_BINDING, publisher_binding_name},
         service::{CLIENT_SERVICE, PEERS_SERVICE},
         service_account::SERVICE_ACCOUNT,
@@ -76,8 +79,10 @@ pub async fn observe(
         true => get::<RoleBinding>(client, &identity.namespace, DATA_PLANE_BINDING).await?,
         false => None,
     };
+    let custody = custody(client, settings, &identity).await?;
+    let may_be_ordered = cluster.spec.tls.issuer_ref.is_some() || is_ordered(custody.record.as_ref());
     let children = match role_binding {
-        Some(_) => Some(children(client, &identity.namespace).await?),
+        Some(_) => Some(children(client, &identity.namespace, may_be_ordered).await?),
         None => None,
     };
     let catalogs: Api<EngineCatalog> = Api::all(client.clone());
@@ -85,7 +90,7 @@ pub async fn observe(
     let publisher = publisher_binding_name(&identity.owner_name);
     Ok(Some(Observed {
         publisher_binding: get(client, &identity.owner_namespace, &publisher).await?,
-        custody: custody(client, settings, &identity).await?,
+        custody,
         engine: engine(&identity),
         others: others(&identity),
         canaries: canaries(client, settings).await?,
@@ -118,12 +123,20 @@ async fn data_plane_namespace(client: &Client, identity: &Identity) -> Result<Op
     api.get_opt(&identity.namespace).await.map_err(|source| failed::<Namespace>(&identity.namespace, source))
 }
 
-async fn children(client: &Client, namespace: &str) -> Result<Children, ObserveError> {
+async fn children(client: &Client, namespace: &str, may_be_ordered: bool) -> Result<Children, ObserveError> {
     let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), namespace);
     let ours = ListParams::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
     let network_policies =
         policies.list(&ours).await.map_err(|source| failed::<NetworkPolicy>(namespace, source))?.items;
+    let serving_tls = secret(client, namespace, SERVING_TLS).await?;
+    let by_cert_manager = serving_tls.as_ref().is_some_and(|seen| seen.by_cert_manager);
     Ok(Children {
+        // Most clusters have nothing to do with cert-manager, which may not even be installed.
+        issuance: match may_be_ordered || by_cert_manager {
+            true => issuance(client, namespace).await?,
+            false => Issuance::None,
+        },
+        serving_tls,
         quota: get(client, namespace, "data-plane").await?,
         limit_range: get(client, namespace, "data-plane").await?,
         service_account: get(client, namespace, SERVICE_ACCOUNT).await?,
@@ -134,11 +147,23 @@ async fn children(client: &Client, namespace: &str) -> Result<Children, ObserveE
         volume: get(client, namespace, VOLUME_CLAIM).await?,
         stateful_set: get(client, namespace, STATEFUL_SET).await?,
         pod: get(client, namespace, POD).await?,
-        serving_tls: secret(client, namespace, SERVING_TLS).await?,
         internal_tls: secret(client, namespace, INTERNAL_TLS).await?,
         root_password: secret(client, namespace, ROOT_PASSWORD).await?,
         local_key: secret(client, namespace, LOCAL_KEY).await?,
     })
+}
+
+async fn issuance(client: &Client, namespace: &str) -> Result<Issuance, ObserveError> {
+    let api: Api<Certificate> = Api::namespaced(client.clone(), namespace);
+    match api.get(SERVING_TLS).await {
+        Ok(certificate) => Ok(Issuance::Ordered(Box::new(certificate))),
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            // Only of a kind that it serves does the API server say which object it did not find.
+            let named = status.details.as_ref().is_some_and(|details| details.name == SERVING_TLS);
+            Ok(if named { Issuance::None } else { Issuance::Unserved })
+        }
+        Err(source) => Err(failed::<Certificate>(&format!("{namespace}/{SERVING_TLS}"), source)),
+    }
 }
 
 async fn custody(client: &Client, settings: &Settings, identity: &Identity) -> Result<Custody, ObserveError> {
@@ -147,6 +172,7 @@ async fn custody(client: &Client, settings: &Settings, identity: &Identity) -> R
     Ok(Custody {
         internal_ca: secret(client, namespace, &internal_ca_name(id)).await?,
         serving_ca: secret(client, namespace, &serving_ca_name(id)).await?,
+        client: secret(client, namespace, &client_name(id)).await?,
         operator_client: secret(client, namespace, &operator_client_name(id)).await?,
         record: get(client, namespace, &record_name(id)).await?,
         fleet: get(client, namespace, FLEET).await?,

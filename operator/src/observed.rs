@@ -15,7 +15,11 @@ use vectorkeep_crds::{
     well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE},
 };
 
-use crate::{admin::EngineView, sensitive::Sensitive};
+use crate::{
+    admin::EngineView,
+    cert_manager::{ANNOTATION_CERTIFICATE_NAME, Certificate},
+    sensitive::Sensitive,
+};
 
 /// What one reconcile found.
 #[derive(Clone, Debug)]
@@ -89,12 +93,26 @@ pub struct Children {
     pub pod: Option<Pod>,
     /// Certificate that clients see.
     pub serving_tls: Option<SecretSeen>,
+    /// What cert-manager was told about it.
+    pub issuance: Issuance,
     /// Certificate of the engine's health and admin ports.
     pub internal_tls: Option<SecretSeen>,
     /// Initial password of the user `root`.
     pub root_password: Option<SecretSeen>,
     /// Master key of a development cluster.
     pub local_key: Option<SecretSeen>,
+}
+
+/// What cert-manager was told about the certificate that clients see.
+#[derive(Clone, Debug, Default)]
+pub enum Issuance {
+    /// Nothing, or there was no reason to look.
+    #[default]
+    None,
+    /// The API server knows no such kind: cert-manager is not installed.
+    Unserved,
+    /// To fill its secret.
+    Ordered(Box<Certificate>),
 }
 
 /// What the operator keeps for one cluster in its own namespace.
@@ -104,6 +122,8 @@ pub struct Custody {
     pub internal_ca: Option<SecretSeen>,
     /// CA of the certificate that clients see.
     pub serving_ca: Option<SecretSeen>,
+    /// What clients are given to show.
+    pub client: Option<SecretSeen>,
     /// The operator's client certificate for the engine's admin port.
     pub operator_client: Option<SecretSeen>,
     /// The durable record: what was last rolled out.
@@ -123,6 +143,8 @@ pub struct SecretSeen {
     pub resource_version: String,
     /// Namespace and name of the resource that it was made for.
     pub owner: Option<(String, String)>,
+    /// Whether cert-manager wrote it, as it says there.
+    pub by_cert_manager: bool,
     /// Every entry.
     pub entries: Vec<(String, Sensitive)>,
 }
@@ -137,6 +159,7 @@ impl SecretSeen {
             annotations.get(ANNOTATION_OWNER_NAMESPACE).cloned().zip(annotations.get(ANNOTATION_OWNER_NAME).cloned());
         Self {
             owner,
+            by_cert_manager: annotations.contains_key(ANNOTATION_CERTIFICATE_NAME),
             uid: secret.metadata.uid.unwrap_or_default(),
             resource_version: secret.metadata.resource_version.unwrap_or_default(),
             entries,

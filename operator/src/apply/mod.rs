@@ -2,7 +2,8 @@
 //!
 //! Order of a running cluster: the mark on the resource, namespace, rights, bounds, policies (so that nothing ever
 //! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
-//! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload;
+//! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload, the
+//! order to cert-manager;
 //! orphans last.
 
 mod secrets;
@@ -15,6 +16,7 @@ use kube::{Client, ResourceExt};
 use vectorkeep_crds::status::VectorClusterStatus;
 
 use crate::{
+    cert_manager::Certificate,
     certificates::issue::IssueError,
     chain::chain,
     observed::Observed,
@@ -181,9 +183,9 @@ async fn carry_out(
             (Some(status), None, Next::Soon(BINDING_TAKES_EFFECT))
         }
         Plan::Converge(desired) => {
-            let next = match desired.connection {
-                Some(_) => Next::Usual(desired.next_look),
-                None => Next::Soon(BINDING_TAKES_EFFECT),
+            let next = match desired.publisher_binding {
+                Change::Keep => Next::Usual(desired.next_look),
+                Change::Apply(_) => Next::Soon(BINDING_TAKES_EFFECT),
             };
             let status = converge(writer, settings, observed, *desired, now).await?;
             (Some(status), None, next)
@@ -237,6 +239,7 @@ async fn converge(
         news,
         config,
         stateful_set,
+        order,
         orphans,
         next_look: _,
         status,
@@ -255,11 +258,11 @@ async fn converge(
     }
 
     let mut secrets = Secrets { writer, identity: &identity, settings, now };
-    let authority = secrets.certificates(certificates).await?;
+    let trust = secrets.certificates(certificates).await?;
     secrets.local_key(local_key).await?;
     let password = secrets.root_password(root_password, observed).await?;
-    if let Some(publication) = connection {
-        secrets.publish(&authority, &password, publication).await?;
+    if let (Some(publication), Some(trust)) = (connection, trust) {
+        secrets.publish(&trust, &password, publication).await?;
     }
 
     writer.namespaced(&data_plane, service_account).await?;
@@ -278,6 +281,11 @@ async fn converge(
         writer.note("RollingOut", "the engine's workload is written");
     }
     writer.onto(&data_plane, stateful_set, children.and_then(|children| children.stateful_set.as_ref())).await?;
+    // After the record, which remembers it, and where a cert-manager that does not answer holds nothing else up.
+    if let Change::Apply(_) = &order {
+        writer.note("CertificateOrdered", "cert-manager was told which certificate clients are to see");
+    }
+    writer.namespaced(&data_plane, order).await?;
     for orphan in orphans {
         delete(writer, settings, &data_plane, orphan).await?;
     }
@@ -335,6 +343,7 @@ async fn delete(
         DeletedKind::Service => writer.delete::<Service>(data_plane, &name, &uid).await,
         DeletedKind::NetworkPolicy => writer.delete::<NetworkPolicy>(data_plane, &name, &uid).await,
         DeletedKind::Pod => writer.delete::<Pod>(data_plane, &name, &uid).await,
+        DeletedKind::Certificate => writer.delete::<Certificate>(data_plane, &name, &uid).await,
         DeletedKind::CustodySecret => writer.delete::<Secret>(custody, &name, &uid).await,
         DeletedKind::CustodyConfigMap => writer.delete::<ConfigMap>(custody, &name, &uid).await,
         DeletedKind::Namespace => writer.delete_cluster_wide::<Namespace>(&name, &uid).await,

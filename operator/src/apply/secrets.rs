@@ -20,12 +20,12 @@ use crate::{
     observed::Observed,
     plan::{
         certificates::{
-            Authority, AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, SERVING_TLS, internal_ca_name,
-            operator_client_name, serving_ca_name,
+            Authority, AuthorityChange, Certificates, INTERNAL_TLS, LeafChange, Own, SERVING_TLS, Serving, Trust,
+            client_name, internal_ca_name, operator_client_name, serving_ca_name,
         },
         connection::{
             Draw, KEY_BYTES, KEY_ENTRY, LOCAL_KEY, PASSWORD_ENTRY, Publication, ROOT_PASSWORD, connection_secret,
-            published,
+            published, shown,
         },
         identity::Identity,
     },
@@ -44,20 +44,30 @@ pub(super) struct Secrets<'a> {
 }
 
 impl Secrets<'_> {
-    /// Brings every certificate up to date, CAs first. Answers what clients are to trust.
-    pub(super) async fn certificates(&mut self, certificates: Certificates) -> Result<String, ApplyError> {
+    /// Brings every certificate up to date, CAs first. Answers what clients are to trust; nothing while they have to wait
+    /// for an issuer.
+    pub(super) async fn certificates(&mut self, certificates: Certificates) -> Result<Option<Trust>, ApplyError> {
         // The last two are for the status and for the next reconcile.
-        let Certificates { internal_ca, serving_ca, serving, internal, operator_client, rotations: _, next: _ } =
-            certificates;
+        let Certificates { internal_ca, serving, internal, operator_client, rotations: _, next: _ } = certificates;
         let id = self.identity.cluster_id.clone();
         let custody = self.settings.operator_namespace.clone();
         let data_plane = self.identity.namespace.clone();
         let internal_ca = self.authority(&internal_ca_name(&id), internal_ca).await?;
-        let serving_ca = self.authority(&serving_ca_name(&id), serving_ca).await?;
-        self.leaf(&data_plane, SERVING_TLS, serving, &serving_ca).await?;
+        let trust = match serving {
+            Serving::Own(own) => {
+                let Own { ca, leaf, client } = *own;
+                let ca = self.authority(&serving_ca_name(&id), ca).await?;
+                self.leaf(&data_plane, SERVING_TLS, leaf, &ca).await?;
+                if let Some(client) = client {
+                    self.leaf(&custody, &client_name(&id), client, &ca).await?;
+                }
+                Some(Trust::Certificates(ca.authority))
+            }
+            Serving::Issued(issued) => issued.trust().cloned(),
+        };
         self.leaf(&data_plane, INTERNAL_TLS, internal, &internal_ca).await?;
         self.leaf(&custody, &operator_client_name(&id), operator_client, &internal_ca).await?;
-        Ok(serving_ca.authority)
+        Ok(trust)
     }
 
     /// Draws the master key of a development cluster, once.
@@ -90,23 +100,27 @@ impl Secrets<'_> {
     /// Gives the customer address, CA certificates and initial password.
     pub(super) async fn publish(
         &mut self,
-        authority: &str,
+        trust: &Trust,
         password: &Sensitive,
         publication: Publication,
     ) -> Result<(), ApplyError> {
-        let Publication { refresh_authority } = publication;
+        let Publication { client, refresh_client, refresh_authority } = publication;
         let namespace = self.identity.owner_namespace.clone();
         let password = password.reveal_text().unwrap_or_default();
-        let secret = connection_secret(self.identity, authority, password);
-        match self.writer.create(&namespace, &secret).await? {
-            Created::Yes => self.writer.note("ConnectionPublished", "the connection secret was created"),
-            Created::AlreadyThere if refresh_authority => {
-                let name = connection_secret_name(&self.identity.owner_name);
-                let patch = json!({"data": published(self.identity, authority)});
-                self.writer.merge::<Secret>(&namespace, &name, &patch).await?;
-                self.writer.note("ConnectionRefreshed", format!("the CA certificates in {name} were replaced"));
+        let secret = connection_secret(self.identity, trust, client.as_ref(), password);
+        if self.writer.create(&namespace, &secret).await? == Created::Yes {
+            self.writer.note("ConnectionPublished", "the connection secret was created");
+            return Ok(());
+        }
+        let name = connection_secret_name(&self.identity.owner_name);
+        for (refresh, entries, what) in [
+            (refresh_authority, published(self.identity, trust), "the CA certificates"),
+            (refresh_client, shown(client.as_ref()), "certificate and key for clients"),
+        ] {
+            if refresh {
+                self.writer.merge::<Secret>(&namespace, &name, &json!({"data": entries})).await?;
+                self.writer.note("ConnectionRefreshed", format!("{what} in {name} were replaced"));
             }
-            Created::AlreadyThere => {}
         }
         Ok(())
     }

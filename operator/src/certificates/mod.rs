@@ -77,10 +77,10 @@ pub struct Mandate {
     pub permitted_dns: Vec<String>,
 }
 
-/// Longest life of a CA that only engine and operator see.
+/// Life of a CA that only engine and operator see.
 pub const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
-/// Longest life of the certificates that only engine and operator see.
+/// Life of the certificates that only engine and operator see.
 pub const INTERNAL_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 impl Validity {

@@ -20,6 +20,9 @@ pub enum Fault {
     /// Signed by someone else than the CA at hand.
     #[error("it is not signed by the cluster's CA")]
     Chain,
+    /// Signed by someone else than the CAs that lie beside it.
+    #[error("no certificates lead from it to a CA in ca.crt")]
+    Path,
     /// Names are missing or too many.
     #[error("it is made for {found:?}, wanted is {wanted:?}")]
     Names {
@@ -49,6 +52,24 @@ pub fn leaf(material: &TlsMaterial, wanted: &LeafRequest, authority: &str, now: 
         return Err(Fault::Names { found: found.into_iter().collect(), wanted: names.into_iter().collect() });
     }
     check_time(&certificate, now)
+}
+
+/// Checks a certificate that an issuer of others signed: that key and names are right, and that the certificates with it
+/// lead to a CA that lies beside it, if there is one. It may have further names.
+pub fn issued(material: &TlsMaterial, wanted: &[String], now: Timestamp) -> Result<Validity, Fault> {
+    let chain = parse_pems(&material.certificate)?;
+    let chain = parse_all(&chain)?;
+    let certificate = chain.first().ok_or(Fault::Unreadable)?;
+    check_key(certificate, material)?;
+    if !material.authority.is_empty() {
+        let authorities = parse_pems(&material.authority)?;
+        check_path(certificate, &chain, &parse_all(&authorities)?)?;
+    }
+    let found = names(certificate);
+    if !wanted.iter().all(|name| found.contains(name)) {
+        return Err(Fault::Names { found: found.into_iter().collect(), wanted: wanted.to_vec() });
+    }
+    check_time(certificate, now)
 }
 
 /// Checks a CA against what was asked for. It may be permitted other further names than are wanted now.
@@ -92,6 +113,23 @@ pub fn fingerprint(certificate: &str) -> Result<String, Fault> {
     Ok(hex::encode(Sha256::digest(parse_pem(certificate)?.contents)))
 }
 
+/// The same of each certificate in a bundle, as far as they can be read.
+pub fn fingerprints(bundle: &str) -> Vec<String> {
+    let pems = parse_pems(bundle).unwrap_or_default();
+    pems.iter().map(|pem| hex::encode(Sha256::digest(&pem.contents))).collect()
+}
+
+fn parse_pems(text: &str) -> Result<Vec<Pem>, Fault> {
+    let pems: Result<Vec<Pem>, _> = Pem::iter_from_buffer(text.as_bytes()).collect();
+    let mut pems = pems.map_err(|_| Fault::Unreadable)?;
+    pems.retain(|pem| pem.label == "CERTIFICATE");
+    Ok(pems)
+}
+
+fn parse_all(pems: &[Pem]) -> Result<Vec<X509Certificate<'_>>, Fault> {
+    pems.iter().map(parse).collect()
+}
+
 fn parse_pem(text: &str) -> Result<Pem, Fault> {
     let (_, pem) = parse_x509_pem(text.as_bytes()).map_err(|_| Fault::Unreadable)?;
     if pem.label != "CERTIFICATE" {
@@ -114,13 +152,32 @@ fn check_key(certificate: &X509Certificate<'_>, material: &TlsMaterial) -> Resul
 
 fn check_chain(certificate: &X509Certificate<'_>, authority: &str) -> Result<(), Fault> {
     let pem = parse_pem(authority)?;
-    let authority = parse(&pem)?;
-    if certificate.issuer().as_raw() != authority.subject().as_raw()
-        || certificate.verify_signature(Some(authority.public_key())).is_err()
-    {
+    if !signs(&parse(&pem)?, certificate) {
         return Err(Fault::Chain);
     }
     Ok(())
+}
+
+/// Follows the certificates in `chain` until one of `authorities` signed the last of them.
+fn check_path(
+    certificate: &X509Certificate<'_>,
+    chain: &[X509Certificate<'_>],
+    authorities: &[X509Certificate<'_>],
+) -> Result<(), Fault> {
+    let mut last = certificate;
+    // No longer than the chain, so that a circle has an end.
+    for _ in chain {
+        if authorities.iter().any(|authority| signs(authority, last)) {
+            return Ok(());
+        }
+        last = chain.iter().find(|next| signs(next, last)).ok_or(Fault::Path)?;
+    }
+    Err(Fault::Path)
+}
+
+fn signs(authority: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == authority.subject().as_raw()
+        && certificate.verify_signature(Some(authority.public_key())).is_ok()
 }
 
 fn mandate_of(certificate: &X509Certificate<'_>) -> Result<Mandate, Fault> {
@@ -278,6 +335,28 @@ mod tests {
         let leaf = issue::leaf(&leaf_request(&["engine.vk-vc1.svc"]), &second, later).expect("a leaf");
         assert!(is_signed_by(&leaf.certificate, &second.certificate));
         assert!(!is_signed_by(&leaf.certificate, &first.certificate));
+    }
+
+    #[test]
+    fn what_an_issuer_signed_is_good_by_the_ca_beside_it_and_with_further_names() {
+        let (ca, leaf, _) = made();
+        let wanted = ["engine.vk-vc1.svc".to_owned()];
+        let with = |authority: String| TlsMaterial { authority, ..leaf.clone() };
+        issued(&with(ca.certificate.clone()), &wanted, now()).expect("good");
+        issued(&with(String::new()), &wanted, now()).expect("good, though nobody says who signed it");
+        let other = issue::authority(&ca_request(), now()).expect("a CA");
+        assert_eq!(issued(&with(other.certificate.clone()), &wanted, now()), Err(Fault::Path));
+        let both = with(format!("{}{}", other.certificate, ca.certificate));
+        issued(&both, &wanted, now()).expect("good by one of two");
+        // The CA's own certificate behind the leaf's, as an issuer with an intermediate CA has it.
+        let chained = TlsMaterial { certificate: format!("{}{}", leaf.certificate, ca.certificate), ..both };
+        issued(&chained, &wanted, now()).expect("good with its chain");
+        let more = [wanted[0].clone(), "vector.acme.example".to_owned()];
+        assert!(matches!(issued(&chained, &more, now()), Err(Fault::Names { .. })));
+        assert_eq!(issued(&TlsMaterial { key: ca.key, ..chained.clone() }, &wanted, now()), Err(Fault::Key));
+        let later = now() + SignedDuration::from_hours(25);
+        assert!(matches!(issued(&chained, &wanted, later), Err(Fault::Time(_))));
+        assert_eq!(fingerprints(&chained.certificate).len(), 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use vectorkeep_crds::{
     arn::{KeyArn, RoleArn},
     encryption::AwsEncryption,
     isolation::Enforcement,
+    tls::ClientAuth,
 };
 
 use super::{identity::Identity, refusal::Refusal};
@@ -78,6 +79,9 @@ struct Tls {
     serving_dir: &'static str,
     internal_dir: &'static str,
     operator_uri: String,
+    /// Left out where nothing is asked for, so that the configuration of clusters from before stays what it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_auth: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -142,6 +146,11 @@ pub fn files(
             serving_dir: paths::SERVING_TLS,
             internal_dir: paths::INTERNAL_TLS,
             operator_uri: identity.operator_uri(),
+            client_auth: match spec.tls.client_auth {
+                ClientAuth::None => None,
+                ClientAuth::Optional => Some("optional"),
+                ClientAuth::Required => Some("required"),
+            },
         },
         auth: Auth { root_password_file: format!("{}/password", paths::ROOT_PASSWORD) },
         kms,

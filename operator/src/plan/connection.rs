@@ -5,8 +5,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use vectorkeep_crds::identity::{client_uri, connection_secret_name};
 
-use super::{certificates::Certificates, identity::Identity, record, refusal::Refusal, role_binding};
-use crate::observed::{Observed, SecretSeen};
+use super::{
+    certificates::{Certificates, LeafChange, Trust},
+    identity::Identity,
+    record,
+    refusal::Refusal,
+    role_binding,
+};
+use crate::{
+    certificates::{TlsMaterial, verify},
+    observed::{Observed, SecretSeen},
+};
 
 /// Secret with the initial password of the user `root`, in the data-plane namespace.
 pub const ROOT_PASSWORD: &str = "engine-root-password";
@@ -39,6 +48,10 @@ pub enum Draw {
 /// creates it, and takes "already exists" for an answer. A customer who keeps a newer password in it keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
+    /// The certificate that clients are to show, if there is one.
+    pub client: Option<TlsMaterial>,
+    /// Whether that is to be written anew, or taken away, in a secret that is there.
+    pub refresh_client: bool,
     /// Whether address and CA certificates in a secret that is there are to be written anew, since others are trusted
     /// than were published last. The password is left alone.
     pub refresh_authority: bool,
@@ -78,18 +91,55 @@ fn draw(seen: Option<&SecretSeen>) -> Draw {
     }
 }
 
-/// Whether the customer's copy of the CA certificates is to be renewed.
-pub fn publication(observed: &Observed, certificates: &Certificates) -> Publication {
-    let current = certificates.serving_ca.fingerprint();
-    Publication { refresh_authority: current.is_some() && record::published_authority(observed) != current.as_deref() }
+/// What becomes of the connection secret. Nothing while it is not known what clients are to trust: what they were told to
+/// trust meanwhile, they would hold on to.
+pub fn publication(observed: &Observed, certificates: &Certificates) -> Option<Publication> {
+    if certificates.serving.is_awaited() {
+        return None;
+    }
+    let refresh_authority = match (certificates.serving.fingerprint(), record::published_authority(observed)) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        // Who trusts nothing but what is to come would refuse what the engine still shows.
+        (Some(current), Some(before)) if are_disjoint(&current, before) => !shows_another(observed, certificates),
+        (Some(current), Some(before)) => current != before,
+    };
+    let (client, refresh_client) = match certificates.serving.own().and_then(|own| own.client.as_ref()) {
+        // What was published is good until then.
+        Some(LeafChange::Make { .. }) => (None, false),
+        change => {
+            let client = change.and_then(LeafChange::material).cloned();
+            let refresh = client_fingerprint(client.as_ref()).as_deref() != record::published_client(observed);
+            (client, refresh)
+        }
+    };
+    Some(Publication { client, refresh_client, refresh_authority })
+}
+
+/// By what the operator remembers which client certificate it published.
+pub fn client_fingerprint(client: Option<&TlsMaterial>) -> Option<String> {
+    verify::fingerprint(&client?.certificate).ok()
+}
+
+/// Whether two lists of fingerprints have nothing in common.
+fn are_disjoint(a: &str, b: &str) -> bool {
+    a.split(',').all(|fingerprint| b.split(',').all(|other| other != fingerprint))
+}
+
+/// Whether the engine says that it shows another certificate than the one that it is to show.
+fn shows_another(observed: &Observed, certificates: &Certificates) -> bool {
+    let shown = observed.engine.answer().and_then(|status| status.serving_certificate.as_ref());
+    let wanted = certificates.serving.certificate().and_then(|certificate| verify::fingerprint(certificate).ok());
+    shown.is_some_and(|shown| wanted.is_none_or(|wanted| !shown.sha256.eq_ignore_ascii_case(&wanted)))
 }
 
 /// The connection secret.
-pub fn connection_secret(identity: &Identity, authority: &str, password: &str) -> Secret {
+pub fn connection_secret(identity: &Identity, trust: &Trust, client: Option<&TlsMaterial>, password: &str) -> Secret {
     let name = connection_secret_name(&identity.owner_name);
     let mut metadata = identity.meta_in(Some(&identity.owner_namespace), &name);
     metadata.owner_references = Some(vec![role_binding::owner(identity)]);
-    let mut data = published(identity, authority);
+    let entries = published(identity, trust).into_iter().chain(shown(client));
+    let mut data: BTreeMap<_, _> = entries.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
     for (key, value) in [
         ("username", ROOT_USER.to_owned()),
         ("password", password.to_owned()),
@@ -100,10 +150,19 @@ pub fn connection_secret(identity: &Identity, authority: &str, password: &str) -
     Secret { metadata, type_: Some(CONNECTION_TYPE.to_owned()), data: Some(data), ..Secret::default() }
 }
 
-/// The entries of the connection secret that are the operator's for good.
-pub fn published(identity: &Identity, authority: &str) -> BTreeMap<String, ByteString> {
+/// The entries of the connection secret that are the operator's for good. One without a value is not to be there.
+pub fn published(identity: &Identity, trust: &Trust) -> BTreeMap<&'static str, Option<ByteString>> {
     BTreeMap::from([
-        ("uri".to_owned(), ByteString(client_uri(&identity.cluster_id).into_bytes())),
-        ("ca.crt".to_owned(), ByteString(authority.as_bytes().to_vec())),
+        ("uri", Some(ByteString(client_uri(&identity.cluster_id).into_bytes()))),
+        ("ca.crt", trust.certificates().map(|bundle| ByteString(bundle.as_bytes().to_vec()))),
+    ])
+}
+
+/// The entries with what clients show. One without a value is not to be there.
+pub fn shown(client: Option<&TlsMaterial>) -> BTreeMap<&'static str, Option<ByteString>> {
+    let entry = |value: fn(&TlsMaterial) -> &[u8]| client.map(|client| ByteString(value(client).to_vec()));
+    BTreeMap::from([
+        ("client.crt", entry(|client| client.certificate.as_bytes())),
+        ("client.key", entry(|client| client.key.reveal())),
     ])
 }

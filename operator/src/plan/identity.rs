@@ -91,6 +91,11 @@ impl Identity {
         format!("vectorkeep://{}/engine", self.cluster_id)
     }
 
+    /// URI name of the customer's programs in the client certificate that they are given.
+    pub fn client_uri(&self) -> String {
+        format!("vectorkeep://{}/client", self.cluster_id)
+    }
+
     /// URI name of the operator in the client certificate that this cluster's engine accepts.
     pub fn operator_uri(&self) -> String {
         format!("vectorkeep://{}/operator", self.cluster_id)

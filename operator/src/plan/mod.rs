@@ -35,18 +35,19 @@ use kube::ResourceExt;
 use vectorkeep_crds::{status::VectorClusterStatus, well_known::FINALIZER};
 
 use crate::{
+    cert_manager::Certificate,
     notify::ledger,
     observed::{Children, Observed},
     settings::Settings,
     upgrade::fleet::Fleet,
 };
-use certificates::Certificates;
+use certificates::{Certificates, issuer};
 use change::Change;
 use connection::{Draw, Publication};
 use identity::Identity;
 use isolation::Boundary;
 use namespace::Claim;
-use record::Rollout;
+use record::{Memo, Rollout};
 use refusal::Refusal;
 use teardown::{DeletedKind, Deletion, TearDown};
 
@@ -138,7 +139,7 @@ pub struct Desired {
     pub peers: Change<Service>,
     /// Address for clients.
     pub service: Change<Service>,
-    /// The connection secret, as soon as there is the right to publish it.
+    /// The connection secret, as soon as there is the right to publish it and something to publish.
     pub connection: Option<Publication>,
     /// What all clusters of the installation agree on, written before anything moves.
     pub fleet: FleetChange,
@@ -152,6 +153,8 @@ pub struct Desired {
     pub config: Change<ConfigMap>,
     /// The workload.
     pub stateful_set: Change<StatefulSet>,
+    /// What cert-manager is told, written only after that is remembered.
+    pub order: Change<Certificate>,
     /// What is no longer wanted, last.
     pub orphans: Vec<Deletion>,
     /// When to look again, if nothing calls before.
@@ -269,18 +272,30 @@ impl Converge<'_> {
         let policies = network_policy::policies(identity, &spec.network.clients, &boundary.egress, settings);
         let mut orphans = orphans(&policies, children);
         orphans.extend(failed_pod(&rollout, children));
+        orphans.extend(issuer::withdrawal(spec, observed));
         // Not: whether the workload is written. A repair of its margins makes no new pod.
         let live = children.stateful_set.as_ref();
         let rolls_out = !live.is_some_and(|live| statefulset::runs(live, rollout.template()));
         let stateful_set = Change::between(statefulset::stateful_set(identity, spec, rollout.template().clone()), live);
         let publisher_binding =
             Change::between(role_binding::publisher(identity, settings), observed.publisher_binding.as_ref());
-        let connection = publisher_binding.is_keep().then(|| connection::publication(observed, &certificates));
-        let published = match connection {
-            Some(_) => certificates.serving_ca.fingerprint(),
-            None => None,
+        let connection = match publisher_binding {
+            Change::Keep => connection::publication(observed, &certificates),
+            Change::Apply(_) => None,
         };
-        let published = published.as_deref().or(record::published_authority(observed));
+        let refreshed = connection.as_ref().filter(|publication| publication.refresh_authority);
+        let published = refreshed.and_then(|_| certificates.serving.fingerprint());
+        let client = match &connection {
+            Some(publication) if publication.refresh_client => {
+                connection::client_fingerprint(publication.client.as_ref())
+            }
+            _ => record::published_client(observed).map(str::to_owned),
+        };
+        let memo = Memo {
+            published_authority: published.as_deref().or(record::published_authority(observed)),
+            published_client: client.as_deref(),
+            ordered: issuer::is_ordered(spec, observed),
+        };
         Ok(Desired {
             identity: identity.clone(),
             finalizer: base.finalizer,
@@ -309,9 +324,10 @@ impl Converge<'_> {
             connection,
             notified: ledger::change(identity, observed, settings),
             record: Change::between(
-                record::record(identity, &rollout, published, settings),
+                record::record(identity, &rollout, &memo, settings),
                 observed.custody.record.as_ref(),
             ),
+            order: issuer::order(identity, spec, observed)?,
             config: Change::between(
                 // What was found good is committed to: while another release is tried, the one before can come back.
                 config_map::config_map(

@@ -17,6 +17,7 @@ use vectorkeep_crds::{
     EngineRelease, VectorClusterSpec,
     isolation::Isolation,
     status::UpgradeReport,
+    tls::ClientAuth,
     well_known::{ANNOTATION_UPGRADE_NOW, LABEL_CANARY},
 };
 
@@ -128,6 +129,10 @@ const HONOURED: &str = "honouredRequest";
 const REJECTED: &str = "rejectedTemplate";
 /// Fingerprints of the serving CAs that were last published to the customer's namespace.
 const PUBLISHED_AUTHORITY: &str = "publishedAuthority";
+/// Fingerprint of the client certificate that was last published there.
+const PUBLISHED_CLIENT: &str = "publishedClient";
+/// Whether cert-manager may have been told to write the serving certificate.
+const ORDERED: &str = "certificateOrdered";
 
 /// Name of the record in the operator's namespace.
 pub fn record_name(cluster_id: &str) -> String {
@@ -406,13 +411,19 @@ fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRel
         })
 }
 
-/// The record of a rollout and of what was published.
-pub fn record(
-    identity: &Identity,
-    rollout: &Rollout,
-    published_authority: Option<&str>,
-    settings: &Settings,
-) -> ConfigMap {
+/// What is remembered beside a rollout.
+#[derive(Clone, Copy, Debug)]
+pub struct Memo<'a> {
+    /// Fingerprints of the serving CAs that the customer was last given.
+    pub published_authority: Option<&'a str>,
+    /// Fingerprint of the client certificate that the customer was last given.
+    pub published_client: Option<&'a str>,
+    /// Whether cert-manager may have been told to write the serving certificate.
+    pub ordered: bool,
+}
+
+/// The record of a rollout and of what was told to others.
+pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings: &Settings) -> ConfigMap {
     let stable = &rollout.stable;
     let mut data = BTreeMap::from([
         (INPUTS.to_owned(), stable.inputs.clone()),
@@ -432,8 +443,11 @@ pub fn record(
     for (key, value) in [(HONOURED, &rollout.honoured), (REJECTED, &rollout.rejected)] {
         data.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
-    if let Some(authority) = published_authority {
-        data.insert(PUBLISHED_AUTHORITY.to_owned(), authority.to_owned());
+    for (key, value) in [(PUBLISHED_AUTHORITY, memo.published_authority), (PUBLISHED_CLIENT, memo.published_client)] {
+        data.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+    }
+    if memo.ordered {
+        data.insert(ORDERED.to_owned(), "true".to_owned());
     }
     ConfigMap {
         metadata: identity.meta_in(Some(&settings.operator_namespace), &record_name(&identity.cluster_id)),
@@ -456,6 +470,17 @@ pub fn known_advisories(record: &ConfigMap) -> Vec<Advisory> {
 pub fn published_authority(observed: &Observed) -> Option<&str> {
     let data = observed.custody.record.as_ref()?.data.as_ref()?;
     data.get(PUBLISHED_AUTHORITY).map(String::as_str)
+}
+
+/// Fingerprint of the client certificate that the customer was last given.
+pub fn published_client(observed: &Observed) -> Option<&str> {
+    let data = observed.custody.record.as_ref()?.data.as_ref()?;
+    data.get(PUBLISHED_CLIENT).map(String::as_str)
+}
+
+/// Whether cert-manager may have been told to write the serving certificate.
+pub fn is_ordered(record: Option<&ConfigMap>) -> bool {
+    record.and_then(|record| record.data.as_ref()).is_some_and(|data| data.contains_key(ORDERED))
 }
 
 /// Hash of everything in the resource that reaches the engine's pod or its configuration.
@@ -488,6 +513,9 @@ fn inputs(identity: &Identity, spec: &VectorClusterSpec) -> String {
     }
     if spec.isolation != Isolation::default() {
         inputs.insert("isolation", text(&spec.isolation));
+    }
+    if spec.tls.client_auth != ClientAuth::None {
+        inputs.insert("clientAuth", text(&spec.tls.client_auth));
     }
     fingerprint(&inputs)
 }

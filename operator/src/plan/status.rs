@@ -14,7 +14,7 @@ use vectorkeep_crds::{
 };
 
 use super::{
-    certificates::{AuthorityChange, Certificates, LeafChange, has_unreadable_request},
+    certificates::{AuthorityChange, Certificates, LeafChange, Serving, has_unreadable_request},
     conditions::{Verdict, conditions, seconds, types},
     egress::KmsEgress,
     identity::Identity,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     admin::{EngineKey, EngineState, EngineStatus, EngineView, KeyState},
-    certificates::verify,
+    certificates::{Validity, verify},
     observed::Observed,
     upgrade::{
         advisories,
@@ -45,13 +45,15 @@ pub fn serving(
 ) -> VectorClusterStatus {
     let key = key_accessible(identity, observed);
     let isolated = network_isolated(observed, boundary);
-    let ready = ready(observed, &key, &isolated, rolls_out, rollout.stable.release.format);
+    let valid = certificates_valid(observed, certificates);
+    let awaited = certificates.serving.is_awaited().then_some(&valid);
+    let ready = ready(observed, &key, &isolated, awaited, rolls_out, rollout.stable.release.format);
     let verdicts = vec![
         (types::READY, ready.clone()),
         (types::RECONCILING, reconciling(&ready)),
         (types::STALLED, stalled(&ready)),
         (types::KEY_ACCESSIBLE, key),
-        (types::CERTIFICATES_VALID, certificates_valid(observed, certificates)),
+        (types::CERTIFICATES_VALID, valid),
         (types::NETWORK_ISOLATED, isolated),
         (types::UP_TO_DATE, up_to_date(rollout)),
     ];
@@ -258,7 +260,14 @@ fn key_reason(state: KeyState) -> &'static str {
     }
 }
 
-fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool, format: i32) -> Verdict {
+fn ready(
+    observed: &Observed,
+    key: &Verdict,
+    isolated: &Verdict,
+    awaited: Option<&Verdict>,
+    rolls_out: bool,
+    format: i32,
+) -> Verdict {
     let children = observed.children.as_ref();
     let workload = children.and_then(|children| children.stateful_set.as_ref());
     // A locked engine says why itself, and that is worth more than what Kubernetes can say of its pod.
@@ -271,6 +280,10 @@ fn ready(observed: &Observed, key: &Verdict, isolated: &Verdict, rolls_out: bool
         return isolated.clone();
     }
     if rolls_out || !workload.is_some_and(is_rolled_out) {
+        // Without a certificate, no pod starts.
+        if let Some(awaited) = awaited {
+            return awaited.clone();
+        }
         let pod = children.and_then(|children| children.pod.as_ref());
         return Verdict::no("EngineStarting", starting(workload, pod));
     }
@@ -344,7 +357,8 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
 }
 
 /// Reasons that only a person can do something about.
-const NEEDS_A_PERSON: [&str; 4] = ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced", "FormatUnknown"];
+const NEEDS_A_PERSON: [&str; 5] =
+    ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced", "FormatUnknown", "CertManagerMissing"];
 
 fn reconciling(ready: &Verdict) -> Verdict {
     if ready.holds == Some(true) || NEEDS_A_PERSON.contains(&ready.reason) {
@@ -363,17 +377,24 @@ fn stalled(ready: &Verdict) -> Verdict {
 }
 
 fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdict {
-    let authorities = [("internal CA", &certificates.internal_ca), ("serving CA", &certificates.serving_ca)];
-    let authorities = authorities.into_iter().filter_map(|(name, authority)| match authority {
+    if let Serving::Issued(issued) = &certificates.serving
+        && let Some(hitch) = &issued.hitch
+    {
+        return Verdict::no(hitch.reason, hitch.message.clone());
+    }
+    let own = certificates.serving.own();
+    let authorities = [("internal CA", Some(&certificates.internal_ca)), ("serving CA", own.map(|own| &own.ca))];
+    let authorities = authorities.into_iter().filter_map(|(name, authority)| match authority? {
         AuthorityChange::Make { reason, .. } => Some(format!("{name}: {reason}")),
         _ => None,
     });
     let leaves = [
-        ("serving", &certificates.serving),
-        ("internal", &certificates.internal),
-        ("operator", &certificates.operator_client),
+        ("serving", own.map(|own| &own.leaf)),
+        ("client", own.and_then(|own| own.client.as_ref())),
+        ("internal", Some(&certificates.internal)),
+        ("operator", Some(&certificates.operator_client)),
     ];
-    let leaves = leaves.into_iter().filter_map(|(name, leaf)| match leaf {
+    let leaves = leaves.into_iter().filter_map(|(name, leaf)| match leaf? {
         LeafChange::Make { reason, .. } => Some(format!("{name}: {reason}")),
         LeafChange::Keep { .. } | LeafChange::Rebundle { .. } => None,
     });
@@ -383,7 +404,7 @@ fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdi
     if !made.is_empty() && !reissuing {
         return Verdict::no("Issuing", format!("certificates are being made ({})", made.join("; ")));
     }
-    let current = certificates.serving.material().and_then(|material| verify::fingerprint(&material.certificate).ok());
+    let current = certificates.serving.certificate().and_then(|certificate| verify::fingerprint(certificate).ok());
     let shown = answer(observed)
         .and_then(|status| status.serving_certificate.as_ref())
         .map(|certificate| certificate.sha256.to_ascii_lowercase());
@@ -401,6 +422,9 @@ fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdi
     if let Some(first) = certificates.rotations.first() {
         let messages: Vec<&str> = certificates.rotations.iter().map(|rotation| rotation.message.as_str()).collect();
         return Verdict::yes(first.role.reason(), messages.join("; ") + &ignored);
+    }
+    if let Serving::Issued(issued) = &certificates.serving {
+        return Verdict::yes("IssuedByCertManager", issued.report.clone() + &ignored);
     }
     let next = match certificates.next_renewal() {
         Some(renewal) => format!("the next certificate is renewed at {}", seconds(renewal)),
@@ -594,11 +618,13 @@ fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
 }
 
 fn certificate_status(certificates: &Certificates) -> CertificateStatus {
-    let end = |leaf: &LeafChange| leaf.validity().map(|validity| seconds(validity.not_after));
+    let own = certificates.serving.own();
+    let end = |validity: Option<Validity>| validity.map(|validity| seconds(validity.not_after));
     CertificateStatus {
-        serving_not_after: end(&certificates.serving),
-        internal_not_after: end(&certificates.internal),
-        operator_not_after: end(&certificates.operator_client),
-        serving_ca_not_after: certificates.serving_ca.validity().map(|validity| seconds(validity.not_after)),
+        serving_not_after: end(certificates.serving.validity()),
+        internal_not_after: end(certificates.internal.validity()),
+        operator_not_after: end(certificates.operator_client.validity()),
+        client_not_after: end(own.and_then(|own| own.client.as_ref()?.validity())),
+        serving_ca_not_after: end(certificates.serving.ca_validity()),
     }
 }

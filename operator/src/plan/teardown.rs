@@ -55,6 +55,8 @@ pub enum DeletedKind {
     NetworkPolicy,
     /// In the data-plane namespace.
     Pod,
+    /// An order to cert-manager, in the data-plane namespace.
+    Certificate,
     /// A data-plane namespace with everything in it.
     Namespace,
     /// In the operator's namespace.
@@ -156,7 +158,7 @@ impl TearDown {
     }
 }
 
-fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deletion> {
+pub(super) fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deletion> {
     let meta = object?.meta();
     // What is on its way out already needs no second push.
     if meta.deletion_timestamp.is_some() {
@@ -168,11 +170,12 @@ fn deletion<T: Resource>(kind: DeletedKind, object: Option<&T>) -> Option<Deleti
 /// What the operator keeps for this very resource. Another may have said the same cluster id, and be refused: what is kept
 /// under that id is not its own.
 fn custody(identity: &Identity, observed: &Observed) -> Vec<Deletion> {
-    use super::certificates::{internal_ca_name, operator_client_name, serving_ca_name};
+    use super::certificates::{client_name, internal_ca_name, operator_client_name, serving_ca_name};
     let custody = &observed.custody;
     let id = &identity.cluster_id;
     let secrets = [
         (operator_client_name(id), &custody.operator_client),
+        (client_name(id), &custody.client),
         (serving_ca_name(id), &custody.serving_ca),
         (internal_ca_name(id), &custody.internal_ca),
     ];

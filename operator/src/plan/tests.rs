@@ -12,7 +12,7 @@ use vectorkeep_crds::{
 };
 
 use super::{
-    certificates::{Authority, AuthorityChange, LeafChange},
+    certificates::{Authority, AuthorityChange, LeafChange, Own, Serving},
     conditions::types,
     config_map::CONFIG_FILE,
     record::record_name,
@@ -21,12 +21,14 @@ use super::{
 use crate::{
     admin::{EngineStatus, EngineView},
     certificates::{TlsMaterial, issue},
-    observed::{Custody, SecretSeen},
+    observed::{Custody, Issuance, SecretSeen},
     sensitive::Sensitive,
 };
 
 mod ca_rotation;
+mod client_auth;
 mod isolation;
+mod issuer_ref;
 mod network;
 mod notifications;
 mod ownership;
@@ -157,7 +159,6 @@ impl World {
         let custody = &mut self.observed.custody;
         let certificates = desired.certificates;
         let internal_ca = make_ca(&mut custody.internal_ca, certificates.internal_ca, now);
-        let serving_ca = make_ca(&mut custody.serving_ca, certificates.serving_ca, now);
         make(&mut custody.operator_client, certificates.operator_client, &internal_ca, now);
         put(&mut custody.notified, desired.notified);
         put(&mut custody.record, desired.record);
@@ -168,8 +169,15 @@ impl World {
             object.metadata.resource_version = Some(format!("{}+", seen.unwrap_or_default()));
             custody.fleet = Some(object);
         }
+        if let Serving::Own(own) = certificates.serving {
+            let Own { ca, leaf, client } = *own;
+            let ca = make_ca(&mut custody.serving_ca, ca, now);
+            if let Some(client) = client {
+                make(&mut custody.client, client, &ca, now);
+            }
+            make(&mut self.children().serving_tls, leaf, &ca, now);
+        }
         let children = self.children();
-        make(&mut children.serving_tls, certificates.serving, &serving_ca, now);
         make(&mut children.internal_tls, certificates.internal, &internal_ca, now);
         if desired.root_password == Draw::Create {
             children.root_password = Some(secret([("password", b"drawn".as_slice())]));
@@ -185,6 +193,10 @@ impl World {
         put(&mut children.service, desired.service);
         put(&mut children.config, desired.config);
         put(&mut children.stateful_set, desired.stateful_set);
+        if let Change::Apply(mut order) = desired.order {
+            order.metadata.uid = Some("uid-of-order".into());
+            children.issuance = Issuance::Ordered(order);
+        }
         for change in desired.network_policies {
             if let Change::Apply(mut policy) = change {
                 let name = policy.name_any();
@@ -196,6 +208,9 @@ impl World {
         for orphan in desired.orphans {
             children.pod = children.pod.take().filter(|pod| pod.metadata.uid.as_ref() != Some(&orphan.uid));
             children.network_policies.retain(|live| live.name_any() != orphan.name);
+            if orphan.kind == DeletedKind::Certificate {
+                children.issuance = Issuance::None;
+            }
         }
         self.observed.cluster.status = Some(desired.status);
     }
@@ -300,6 +315,7 @@ fn secret<const N: usize>(entries: [(&str, &[u8]); N]) -> SecretSeen {
         uid: "uid-s".into(),
         resource_version: "1".into(),
         owner: Some(("acme".into(), "support".into())),
+        by_cert_manager: false,
         entries: entries.into_iter().map(|(key, value)| (key.to_owned(), Sensitive::new(value.to_vec()))).collect(),
     }
 }
@@ -364,6 +380,7 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         news: _,
         config,
         stateful_set,
+        order,
         orphans,
         next_look: _,
         status,
@@ -376,7 +393,6 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         && limit_range.is_keep()
         && network_policies.iter().all(Change::is_keep)
         && certificates.internal_ca.is_keep()
-        && certificates.serving_ca.is_keep()
         && certificates.serving.is_keep()
         && certificates.internal.is_keep()
         && certificates.operator_client.is_keep()
@@ -386,12 +402,13 @@ fn is_quiet(desired: &Desired, observed: &Observed) -> bool {
         && volume.is_keep()
         && peers.is_keep()
         && service.is_keep()
-        && connection.as_ref().is_some_and(|publication| !publication.refresh_authority)
+        && connection.as_ref().is_none_or(|publication| !publication.refresh_authority && !publication.refresh_client)
         && *fleet == FleetChange::Keep
         && notified.is_keep()
         && record.is_keep()
         && config.is_keep()
         && stateful_set.is_keep()
+        && order.is_keep()
         && orphans.is_empty()
         && observed.cluster.status.as_ref() == Some(status)
 }

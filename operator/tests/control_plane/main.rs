@@ -4,6 +4,7 @@
 mod converging;
 mod ending;
 mod faults;
+mod issuer;
 mod notifications;
 mod refusal;
 mod rights;

@@ -152,6 +152,10 @@ async fn invalid_resources_are_refused_with_a_message_that_names_the_field() {
         ("{encryption: {local: {}}, tls: {duration: 10m, caDuration: 15m}}", "tls.caDuration"),
         ("{encryption: {local: {}}, tls: {caOverlap: 30s}}", "tls.caOverlap"),
         ("{encryption: {local: {}}, tls: {dnsNames: ['*.acme.example']}}", "tls.dnsNames"),
+        ("{encryption: {local: {}}, tls: {issuerRef: {name: a, kind: Issuer}}}", "name a ClusterIssuer"),
+        ("{encryption: {local: {}}, tls: {issuerRef: {name: Upper}}}", "tls.issuerRef.name"),
+        ("{encryption: {local: {}}, tls: {issuerRef: {name: a}, duration: 30m}}", "at least 1h with tls.issuerRef"),
+        ("{encryption: {local: {}}, tls: {clientAuth: Sometimes}}", "tls.clientAuth"),
         ("{encryption: {local: {}}, deletionPolicy: Shred}", "deletionPolicy"),
     ];
     for (spec, field) in cases {

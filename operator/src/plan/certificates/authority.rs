@@ -9,6 +9,7 @@ use super::text;
 use crate::{
     certificates::{AuthorityRequest, Mandate, TlsMaterial, Validity, verify},
     observed::SecretSeen,
+    sensitive::Sensitive,
 };
 
 /// Beside `tls.crt`, `tls.key` and `ca.crt`: the CA that comes, and the certificate of the one that goes.
@@ -57,7 +58,7 @@ impl Authority {
         Self { signing, phase: Phase::Settled, honoured }
     }
 
-    /// What a secret holds; nothing if certificate or key is missing.
+    /// What a secret holds; nothing if certificate or key is missing, unless another one is to come: that one counts.
     pub fn read(seen: &SecretSeen) -> Option<Self> {
         let pair = |certificate: &str, key: &str| {
             let certificate = text(seen, certificate)?;
@@ -71,7 +72,12 @@ impl Authority {
         } else {
             Phase::Settled
         };
-        Some(Self { signing: pair("tls.crt", "tls.key")?, phase, honoured: text(seen, HONOURED) })
+        let signing = pair("tls.crt", "tls.key").or_else(|| {
+            let certificate = text(seen, "tls.crt").unwrap_or_default();
+            let remains = TlsMaterial { authority: certificate.clone(), certificate, key: Sensitive::new(Vec::new()) };
+            matches!(phase, Phase::Distribute { .. }).then_some(remains)
+        })?;
+        Some(Self { signing, phase, honoured: text(seen, HONOURED) })
     }
 
     /// The entries of its secret.
@@ -129,6 +135,11 @@ impl Authority {
     /// Fingerprints of everything that is to be trusted, in the order of the bundle.
     pub fn fingerprints(&self) -> Vec<String> {
         self.trusted().into_iter().filter_map(|certificate| verify::fingerprint(certificate).ok()).collect()
+    }
+
+    /// Whether anything that is to be trusted signed a certificate.
+    pub fn has_signed(&self, certificate: &str) -> bool {
+        self.trusted().into_iter().any(|authority| verify::is_signed_by(certificate, authority))
     }
 
     fn trusted(&self) -> Vec<&str> {

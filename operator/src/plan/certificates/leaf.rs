@@ -117,6 +117,12 @@ fn outlives(validity: &Validity, request: &LeafRequest, now: Timestamp) -> bool 
     validity.not_after > now + request.lifetime + SignedDuration::from_mins(10)
 }
 
+/// When those that are kept are due. What is due and yet kept ends with its CA.
+pub(super) fn renewals(leaves: &[&LeafChange], now: Timestamp) -> Vec<Timestamp> {
+    let validities = leaves.iter().filter_map(|leaf| leaf.validity());
+    validities.map(|validity| validity.renewal()).filter(|renewal| *renewal > now).collect()
+}
+
 /// A certificate from the entries of a secret in cert-manager's shape.
 pub(super) fn material(seen: &SecretSeen) -> Option<TlsMaterial> {
     Some(TlsMaterial {

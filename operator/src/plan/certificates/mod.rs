@@ -1,9 +1,11 @@
 //! Which certificates are good, which are to be made, and how far the rotation of a CA is.
 
 mod authority;
+pub mod issuer;
 mod leaf;
 mod request;
 mod rotation;
+mod serving;
 
 use jiff::{SignedDuration, Timestamp};
 use vectorkeep_crds::VectorClusterSpec;
@@ -11,12 +13,10 @@ use vectorkeep_crds::VectorClusterSpec;
 pub use authority::{Authority, AuthorityChange, Phase};
 pub use leaf::LeafChange;
 pub use rotation::{Role, Rotation, has_unreadable_request};
+pub use serving::{Own, Serving, Trust};
 
 use super::{identity::Identity, refusal::Refusal};
-use crate::{
-    admin::EngineView,
-    observed::{Observed, SecretSeen},
-};
+use crate::observed::{Observed, SecretSeen};
 use request::Lives;
 use rotation::{Asked, Circumstances};
 
@@ -40,15 +40,18 @@ pub fn operator_client_name(cluster_id: &str) -> String {
     format!("operator-client-{cluster_id}")
 }
 
+/// Name, in the operator's namespace, of the secret with the certificate that clients are given to show.
+pub fn client_name(cluster_id: &str) -> String {
+    format!("client-{cluster_id}")
+}
+
 /// What becomes of each certificate of a cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Certificates {
     /// The internal CA.
     pub internal_ca: AuthorityChange,
-    /// The serving CA.
-    pub serving_ca: AuthorityChange,
-    /// What clients see; signed by the serving CA.
-    pub serving: LeafChange,
+    /// What clients see, and who signs it.
+    pub serving: Serving,
     /// Health and admin ports; signed by the internal CA.
     pub internal: LeafChange,
     /// The operator as a client; signed by the internal CA.
@@ -72,21 +75,15 @@ impl Certificates {
     ) -> Result<Self, Refusal> {
         let lives = Lives::of(&spec.tls)?;
         let custody = &observed.custody;
-        let children = observed.children.as_ref();
-        let serving_tls = children.and_then(|children| children.serving_tls.as_ref());
-        let internal_tls = children.and_then(|children| children.internal_tls.as_ref());
+        let internal_tls = observed.children.as_ref().and_then(|children| children.internal_tls.as_ref());
         let operator_tls = custody.operator_client.as_ref();
-        let engine = match &observed.engine {
-            EngineView::Answered(status) => Some(&**status),
-            EngineView::NotAsked | EngineView::Silent { .. } => None,
-        };
-        let asked = Asked::of(observed);
+        let engine = observed.engine.answer();
         let inside = Circumstances {
             role: Role::Internal,
-            request: request::internal_ca(identity, &lives),
+            request: request::internal_ca(identity),
             // Engine and operator are all that rely on it, and both are known to be ready.
             overlap: SignedDuration::ZERO,
-            asked,
+            asked: Asked::of(observed),
             trusted: engine.map_or(&[][..], |engine| engine.internal_authorities.as_slice()),
             shown: engine.and_then(|engine| engine.internal_certificate.as_ref()),
             published: None,
@@ -94,34 +91,18 @@ impl Certificates {
             client: operator_tls,
             now,
         };
-        let outside = Circumstances {
-            role: Role::Serving,
-            request: request::serving_ca(identity, spec, &lives),
-            overlap: lives.overlap,
-            asked,
-            trusted: engine.map_or(&[][..], |engine| engine.serving_authorities.as_slice()),
-            shown: engine.and_then(|engine| engine.serving_certificate.as_ref()),
-            published: super::record::published_authority(observed),
-            leaf: serving_tls,
-            client: None,
-            now,
-        };
         let internal_ca = inside.change(custody.internal_ca.as_ref());
-        let serving_ca = outside.change(custody.serving_ca.as_ref());
-        let mandate = serving_ca.mandate();
-        let serving =
-            leaf::change(request::serving(identity, spec, &lives, mandate.as_ref()), serving_tls, &serving_ca, now);
-        let internal = leaf::change(request::internal(identity, &lives), internal_tls, &internal_ca, now);
-        let operator_client = leaf::change(request::operator(identity, &lives), operator_tls, &internal_ca, now);
-        let renewals = [&serving, &internal, &operator_client]
-            .into_iter()
-            .filter_map(|leaf| leaf.validity())
-            .map(|validity| validity.renewal())
-            // What is due and yet kept ends with its CA.
-            .filter(|renewal| *renewal > now);
-        let next = renewals.chain(inside.moments(&internal_ca)).chain(outside.moments(&serving_ca)).min();
-        let rotations = [inside.report(&internal_ca), outside.report(&serving_ca)].into_iter().flatten().collect();
-        Ok(Self { internal_ca, serving_ca, serving, internal, operator_client, rotations, next })
+        let internal = leaf::change(request::internal(identity), internal_tls, &internal_ca, now);
+        let operator_client = leaf::change(request::operator(identity), operator_tls, &internal_ca, now);
+        let serving = Serving::plan(identity, spec, observed, &lives, now);
+        if let Serving::Issued(issued) = &serving.change {
+            issued.judges_clients(spec)?;
+        }
+        let moments =
+            leaf::renewals(&[&internal, &operator_client], now).into_iter().chain(inside.moments(&internal_ca));
+        let next = moments.chain(serving.moments).min();
+        let rotations = [inside.report(&internal_ca), serving.rotation].into_iter().flatten().collect();
+        Ok(Self { internal_ca, serving: serving.change, internal, operator_client, rotations, next })
     }
 
     /// The moment at which the first of them is due, or a rotation may go on.

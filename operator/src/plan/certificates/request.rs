@@ -8,12 +8,11 @@ use crate::{
     plan::{config_map::seconds, identity::Identity, refusal::Refusal},
 };
 
-/// How long everything is valid, and how long a rotation waits.
+/// How long what clients see is valid, and how long a rotation waits for them. What only engine and operator see is none
+/// of the resource's business.
 pub(super) struct Lives {
     serving_ca: SignedDuration,
     serving: SignedDuration,
-    internal_ca: SignedDuration,
-    internal: SignedDuration,
     /// How long a new CA is known before it signs, and an old one trusted after it signed last.
     pub(super) overlap: SignedDuration,
 }
@@ -22,12 +21,9 @@ impl Lives {
     pub(super) fn of(tls: &Tls) -> Result<Self, Refusal> {
         let serving_ca = duration("tls.caDuration", &tls.ca_duration)?;
         let overlap = duration("tls.caOverlap", &tls.ca_overlap)?;
-        let internal_ca = AUTHORITY_LIFETIME.min(serving_ca);
         Ok(Self {
             serving_ca,
             serving: duration("tls.duration", &tls.duration)?,
-            internal_ca,
-            internal: INTERNAL_LIFETIME.min(internal_ca / 3),
             // A rotation has the last third of the old CA's life.
             overlap: overlap.min(serving_ca / 4),
         })
@@ -39,12 +35,12 @@ fn duration(field: &'static str, text: &str) -> Result<SignedDuration, Refusal> 
     Ok(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
 }
 
-pub(super) fn internal_ca(identity: &Identity, lives: &Lives) -> AuthorityRequest {
+pub(super) fn internal_ca(identity: &Identity) -> AuthorityRequest {
     AuthorityRequest {
         common_name: format!("{} internal CA", identity.cluster_id),
         own_dns: cluster_domains(identity),
         further_dns: Vec::new(),
-        lifetime: lives.internal_ca,
+        lifetime: AUTHORITY_LIFETIME,
     }
 }
 
@@ -85,7 +81,7 @@ pub(super) fn serving(
     }
 }
 
-pub(super) fn internal(identity: &Identity, lives: &Lives) -> LeafRequest {
+pub(super) fn internal(identity: &Identity) -> LeafRequest {
     let namespace = &identity.namespace;
     LeafRequest {
         common_name: "engine-0".to_owned(),
@@ -95,16 +91,27 @@ pub(super) fn internal(identity: &Identity, lives: &Lives) -> LeafRequest {
             .collect(),
         uris: vec![identity.engine_uri()],
         usage: Usage::Server,
-        lifetime: lives.internal,
+        lifetime: INTERNAL_LIFETIME,
     }
 }
 
-pub(super) fn operator(identity: &Identity, lives: &Lives) -> LeafRequest {
+pub(super) fn operator(identity: &Identity) -> LeafRequest {
     LeafRequest {
         common_name: "operator".to_owned(),
         dns_names: Vec::new(),
         uris: vec![identity.operator_uri()],
         usage: Usage::Client,
-        lifetime: lives.internal,
+        lifetime: INTERNAL_LIFETIME,
+    }
+}
+
+/// What clients are given to show. A URI, like the operator's: the CA's constraints are about DNS names.
+pub(super) fn client(identity: &Identity, lives: &Lives) -> LeafRequest {
+    LeafRequest {
+        common_name: format!("{}-client", identity.cluster_id),
+        dns_names: Vec::new(),
+        uris: vec![identity.client_uri()],
+        usage: Usage::Client,
+        lifetime: lives.serving,
     }
 }

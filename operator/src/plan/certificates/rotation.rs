@@ -2,8 +2,8 @@
 //! *reissued* by it, then the old one is *dropped*.
 //!
 //! How far it is, the CA's secret says. Each step is one write of that secret and needs nothing but what is stored,
-//! what the engine reports and the clock, so whatever is interrupted goes on. A CA that ends while it is being rotated
-//! is waited for no longer: nobody accepts what it signed.
+//! what the engine reports and the clock, so whatever is interrupted goes on. A CA that is about to end while it is
+//! being rotated hands over before it does: nobody accepts what an ended one signed.
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -16,12 +16,16 @@ use super::{
 use crate::{
     admin::ShownCertificate,
     certificates::{
-        AuthorityRequest, Mandate, TlsMaterial,
+        AuthorityRequest, Mandate, TlsMaterial, Validity,
         verify::{self, Fault},
     },
     observed::{Observed, SecretSeen},
     plan::conditions::seconds,
 };
+
+/// So long before its end a CA hands over to one that is known, whether or not clients have had the overlap: kubelet
+/// and engine take up to two minutes to show what the new one signed.
+const HANDOVER: SignedDuration = SignedDuration::from_mins(10);
 
 /// Which of a cluster's CAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,12 +132,15 @@ impl Circumstances<'_> {
             Ok(mandate) => return self.proceed(authority, &mandate, replaces),
             Err(fault) => fault,
         };
-        if let (Fault::Time(_), Phase::Distribute { next, .. }) = (&fault, &authority.phase)
-            && self.judge(next).is_ok()
-        {
-            return self.reissue(&authority, next, replaces);
+        match &authority.phase {
+            // What is known already is worth more than what would be made now.
+            Phase::Distribute { next, .. } if self.judge(next).is_ok() => match fault {
+                Fault::Time(_) | Fault::Key => self.reissue(&authority, next, replaces),
+                // Not a certificate that anybody should trust.
+                _ => self.succeed(&authority, next, Phase::Settled, replaces),
+            },
+            _ => self.make(Some(replaces), fault.to_string()),
         }
-        self.make(Some(replaces), fault.to_string())
     }
 
     /// The next step of a good CA.
@@ -154,6 +161,11 @@ impl Circumstances<'_> {
                     );
                 }
                 match self.wait(self.is_known(&authority), *since) {
+                    Wait::GoesOn | Wait::Begins
+                        if self.is_known(&authority) && self.now >= handover(&mandate.validity) =>
+                    {
+                        self.reissue(&authority, next, replaces)
+                    }
                     Wait::GoesOn => AuthorityChange::Keep(authority),
                     Wait::Begins => {
                         let known = Phase::Distribute { next: next.clone(), since: Some(self.now) };
@@ -193,7 +205,11 @@ impl Circumstances<'_> {
             Phase::Settled => {
                 [verify::validity(signing).ok().map(|validity| validity.renewal()), self.asked.map(|asked| asked.at)]
             }
-            Phase::Distribute { since, .. } => [end(signing), self.overlap_ends(*since)],
+            Phase::Distribute { since, .. } => {
+                let handover = verify::validity(signing).ok().map(|validity| handover(&validity));
+                // Until then, or, should the new one not be known by then, until the very end.
+                [handover.filter(|moment| *moment > self.now).or(end(signing)), self.overlap_ends(*since)]
+            }
             Phase::Reissue { previous, since } => [end(previous), self.overlap_ends(*since)],
         };
         moments.into_iter().flatten().filter(|moment| *moment > self.now).collect()
@@ -285,11 +301,13 @@ impl Circumstances<'_> {
     }
 
     fn reissue(&self, authority: &Authority, next: &TlsMaterial, replaces: String) -> AuthorityChange {
-        let after = Authority {
-            signing: next.clone(),
-            phase: Phase::Reissue { previous: authority.signing.certificate.clone(), since: None },
-            honoured: authority.honoured.clone(),
-        };
+        let phase = Phase::Reissue { previous: authority.signing.certificate.clone(), since: None };
+        self.succeed(authority, next, phase, replaces)
+    }
+
+    /// From now on `next` signs in the place of `authority`.
+    fn succeed(&self, authority: &Authority, next: &TlsMaterial, phase: Phase, replaces: String) -> AuthorityChange {
+        let after = Authority { signing: next.clone(), phase, honoured: authority.honoured.clone() };
         self.advance(after, replaces, "AuthorityReissuing")
     }
 
@@ -394,4 +412,11 @@ impl Circumstances<'_> {
     fn after_overlap(&self, since: Timestamp) -> Timestamp {
         since.checked_add(self.overlap).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// When a CA that is being rotated hands over at the latest. One with a short life spends no more of it on that than half
+/// of what is left when its rotation begins.
+fn handover(validity: &Validity) -> Timestamp {
+    let life = validity.not_after.duration_since(validity.not_before);
+    validity.not_after - HANDOVER.min(life / 6)
 }

@@ -15,19 +15,21 @@ use vectorkeep_crds::{identity::client_host, well_known::ANNOTATION_ROTATE_CA};
 use super::*;
 use crate::{
     admin::ShownCertificate,
-    certificates::verify,
+    certificates::{AUTHORITY_LIFETIME, verify},
     plan::certificates::{Phase, Role},
 };
 
 /// Short lives, so that a rotation is a matter of days.
-const SHORT: &str = "tls: {duration: 24h, caDuration: 720h, caOverlap: 48h}";
+const SHORT: &str = "tls: {duration: 24h, caDuration: 720h, caOverlap: 48h, clientAuth: Required}";
 /// The same overlap, within which nothing else has to be renewed.
-const LONG: &str = "tls: {duration: 300h, caDuration: 7200h, caOverlap: 48h}";
+const LONG: &str = "tls: {duration: 300h, caDuration: 7200h, caOverlap: 48h, clientAuth: Required}";
 const OVERLAP: SignedDuration = SignedDuration::from_hours(48);
 /// When every play begins.
 const START: &str = "2026-06-01T12:00:00Z";
-/// Writes of a reconcile, in their order: two CAs, three certificates, the customer's secret, everything else.
-const WRITES: usize = 7;
+/// Writes of a reconcile, in their order: two CAs, four certificates, the customer's secret, everything else.
+const WRITES: usize = 8;
+/// So many of them while the customer's namespace takes nothing.
+const UNPUBLISHED: usize = 6;
 
 /// A cluster whose engine has loaded some certificates, and whose clients hold copies of some CA certificates.
 struct Play {
@@ -40,6 +42,8 @@ struct Play {
     operator: TlsMaterial,
     /// CA certificates that clients were given, and from when on.
     published: Vec<(Timestamp, String)>,
+    /// What clients were given to show, and from when on.
+    clients: Vec<(Timestamp, TlsMaterial)>,
 }
 
 impl Play {
@@ -50,7 +54,8 @@ impl Play {
         let internal = held(&children.internal_tls);
         let operator = held(&world.observed.custody.operator_client);
         let published = vec![(world.now, serving.authority.clone())];
-        let mut play = Self { world, serving, internal, operator, published };
+        let clients = world.observed.custody.client.iter().map(|seen| (world.now, material_of(seen))).collect();
+        let mut play = Self { world, serving, internal, operator, published, clients };
         play.reload();
         play.settle();
         play
@@ -80,11 +85,14 @@ impl Play {
         let desired = self.world.desired();
         self.follow(&desired);
         let refresh = desired.connection.as_ref().is_some_and(|publication| publication.refresh_authority);
-        let bundle = desired.certificates.serving_ca.authority().map(Authority::bundle);
+        let client = desired.connection.as_ref().filter(|publication| publication.refresh_client);
+        let client = client.map(|publication| publication.client.clone().expect("a client's certificate"));
+        let bundle = desired.certificates.serving.own().and_then(|own| own.ca.authority()).map(Authority::bundle);
         let mut after = self.world.clone();
         after.carry_out(*desired);
-        if writes > 5 && refresh {
-            self.published.push((self.world.now, bundle.expect("a CA")));
+        if writes > UNPUBLISHED {
+            self.clients.extend(client.map(|client| (self.world.now, client)));
+            self.published.extend(bundle.filter(|_| refresh).map(|bundle| (self.world.now, bundle)));
         }
         if writes < WRITES {
             let observed = &mut self.world.observed;
@@ -95,6 +103,7 @@ impl Play {
                 (&mut custody.internal_ca, stored.internal_ca),
                 (&mut custody.serving_ca, stored.serving_ca),
                 (&mut children.serving_tls, written.serving_tls),
+                (&mut custody.client, stored.client),
                 (&mut children.internal_tls, written.internal_tls),
                 (&mut custody.operator_client, stored.operator_client),
             ];
@@ -126,11 +135,25 @@ impl Play {
 
     /// Time passes, and nobody sleeps for longer than four hours.
     fn live(&mut self, hours: i64) {
-        for _ in 0..hours / 4 {
-            self.pass(4);
+        self.live_slowly(hours, 4);
+    }
+
+    /// Time passes, and nobody sleeps for longer than `nap` hours.
+    fn live_slowly(&mut self, hours: i64, nap: i64) {
+        for _ in 0..hours / nap {
+            self.pass(nap);
             self.settle();
             self.reload();
             self.settle();
+        }
+    }
+
+    /// Destroys an entry of a CA's secret.
+    fn damage(&mut self, role: Role, entry: &str) {
+        for (key, value) in &mut self.secret_of(role).entries {
+            if key == entry {
+                *value = Sensitive::new(b"garbage".to_vec());
+            }
         }
     }
 
@@ -230,6 +253,18 @@ impl Play {
                 assert!(accepted, "a client with the CA certificates of {since} refuses the engine at {now}");
             }
         }
+        for (number, (since, client)) in self.clients.iter().enumerate() {
+            // Whoever does not look again loses what he shows when it ends, or when its CA goes.
+            let end = self.clients.get(number + 1).map(|(end, _)| *end);
+            let validity = verify::validity(&client.certificate).expect("a certificate");
+            if end.is_some_and(|end| end <= now - OVERLAP || validity.not_after <= now) {
+                continue;
+            }
+            for engine in [&self.serving, &serving] {
+                let accepted = is_let_in(client, &engine.authority, now);
+                assert!(accepted, "the engine refuses at {now} a client with the certificate of {since}");
+            }
+        }
         for engine in [&self.internal, &internal] {
             for operator in [&self.operator, &operator] {
                 let accepted = serves(engine, &operator.authority, &identity.engine_host(), now);
@@ -240,8 +275,19 @@ impl Play {
     }
 }
 
+fn change_of(play: &Play, role: Role) -> AuthorityChange {
+    let certificates = play.world.desired().certificates;
+    match role {
+        Role::Internal => certificates.internal_ca,
+        Role::Serving => certificates.serving.own().expect("it signs").ca.clone(),
+    }
+}
+
 fn held(seen: &Option<SecretSeen>) -> TlsMaterial {
-    let seen = seen.as_ref().expect("a secret");
+    material_of(seen.as_ref().expect("a secret"))
+}
+
+fn material_of(seen: &SecretSeen) -> TlsMaterial {
     let text = |key: &str| seen.entry(key).and_then(Sensitive::reveal_text).expect("text").to_owned();
     TlsMaterial {
         certificate: text("tls.crt"),
@@ -365,20 +411,35 @@ fn an_internal_ca_is_rotated_as_fast_as_the_engine_follows() {
 }
 
 #[test]
-fn both_are_rotated_at_two_thirds_of_their_lives_and_then_not_again() {
+fn a_serving_ca_is_rotated_at_two_thirds_of_its_life_and_then_not_again() {
     let mut play = Play::new(SHORT);
     let before = play.authorities();
     play.live(476);
     assert_eq!(play.authorities(), before);
     assert_eq!(play.condition(), "True Valid");
     play.live(8);
-    assert_ne!(play.signing(Role::Internal), before.0.signing.certificate);
     assert!(matches!(play.phases().1, Phase::Distribute { since: Some(_), .. }));
     play.finish();
     assert_ne!(play.signing(Role::Serving), before.1.signing.certificate);
     let after = play.authorities();
     play.live(200);
     assert_eq!(play.authorities(), after);
+    assert_eq!(after.0, before.0, "how long clients' CA lasts is none of the internal CA's business");
+}
+
+#[test]
+fn an_internal_ca_lives_for_ten_years_whatever_the_resource_says_of_the_other() {
+    let mut play = Play::new("tls: {duration: 8760h, caDuration: 17520h, caOverlap: 48h}");
+    let before = play.signing(Role::Internal);
+    let validity = verify::validity(&before).expect("a CA");
+    let years = validity.not_after.duration_since(play.world.now);
+    assert_eq!(years, AUTHORITY_LIFETIME);
+    // In steps within which no certificate ends.
+    let renewal = validity.renewal().duration_since(play.world.now).as_hours();
+    play.live_slowly(renewal - 400, 400);
+    assert_eq!(play.signing(Role::Internal), before);
+    play.live_slowly(800, 400);
+    assert_ne!(play.signing(Role::Internal), before);
 }
 
 #[test]
@@ -409,7 +470,7 @@ fn the_time_of_clients_begins_once_they_are_given_both() {
     play.reconcile(WRITES);
     // The customer's namespace takes nothing, for days.
     for _ in 0..10 {
-        play.reconcile(5);
+        play.reconcile(UNPUBLISHED);
         play.reload();
         play.pass(10);
     }
@@ -445,9 +506,7 @@ fn an_old_ca_that_ends_in_the_middle_is_waited_for_no_longer() {
     play.live(100);
     play.ask(START);
     play.settle();
-    let (Phase::Distribute { next: internal, .. }, Phase::Distribute { next: serving, .. }) = play.phases() else {
-        panic!("not begun");
-    };
+    let Phase::Distribute { next: serving, .. } = play.phases().1 else { panic!("not begun") };
     // The engine never looks, so there is nothing to check between it and the others from here on.
     let old = play.authority(Role::Serving).signing;
     let end = verify::validity(&old.certificate).expect("a CA").not_after;
@@ -460,12 +519,38 @@ fn an_old_ca_that_ends_in_the_middle_is_waited_for_no_longer() {
 
     play.world.now = end;
     play.world.settle();
-    assert_eq!(play.authority(Role::Internal).signing, internal);
     assert_eq!(play.authority(Role::Serving).signing, serving);
-    let (shown, _, operator) = play.stored();
+    let (shown, ..) = play.stored();
     let name = client_host(&play.world.identity().cluster_id);
     assert!(serves(&shown, &serving.certificate, &name, end));
-    assert!(is_let_in(&operator, &internal.certificate, end));
+}
+
+#[test]
+fn a_ca_whose_overlap_does_not_fit_hands_over_while_the_engine_can_still_follow() {
+    let mut play = Play::new(SHORT);
+    let old = play.signing(Role::Serving);
+    let end = verify::validity(&old).expect("a CA").not_after;
+    // What is asked of the next CA is more than what is left of this one.
+    let tls = &mut play.world.observed.cluster.spec.tls;
+    (tls.ca_duration, tls.ca_overlap) = ("87600h".into(), "8760h".into());
+    while play.signing(Role::Serving) == old {
+        let next = play.next().expect("something to wait for");
+        assert!(next < end, "nobody waits for the very end");
+        play.world.now = next;
+        play.settle();
+        if play.signing(Role::Serving) == old {
+            play.reload();
+            play.settle();
+        }
+    }
+    // Kubelet and engine take their time, and every client accepts what is shown until then and after.
+    play.world.now += SignedDuration::from_mins(3);
+    assert!(play.world.now < end);
+    play.check();
+    play.reload();
+    play.settle();
+    play.world.now = end + SignedDuration::from_mins(1);
+    play.check();
 }
 
 #[test]
@@ -474,11 +559,7 @@ fn a_ca_that_was_to_come_and_is_damaged_is_replaced_before_it_signs() {
     play.ask(START);
     play.settle();
     let Phase::Distribute { next: lost, .. } = play.phases().1 else { panic!("not begun") };
-    for (key, value) in &mut play.secret_of(Role::Serving).entries {
-        if key == "next.crt" {
-            *value = Sensitive::new(b"garbage".to_vec());
-        }
-    }
+    play.damage(Role::Serving, "next.crt");
     play.settle();
     let Phase::Distribute { next, .. } = play.phases().1 else { panic!("given up") };
     assert_ne!(next, lost);
@@ -490,17 +571,50 @@ fn a_ca_that_was_to_come_and_is_damaged_is_replaced_before_it_signs() {
 #[test]
 fn a_damaged_ca_is_made_anew_at_once_and_says_why() {
     let mut play = Play::new(SHORT);
-    for (key, value) in &mut play.secret_of(Role::Serving).entries {
-        if key == "tls.key" {
-            *value = Sensitive::new(b"garbage".to_vec());
-        }
-    }
-    let AuthorityChange::Make { reason, replaces: Some(_), .. } = play.world.desired().certificates.serving_ca else {
+    play.damage(Role::Serving, "tls.key");
+    let AuthorityChange::Make { reason, replaces: Some(_), .. } = change_of(&play, Role::Serving) else {
         panic!("it is not made");
     };
     assert_eq!(reason, "its private key does not belong to it");
     assert_eq!(play.condition(), "False Issuing");
     play.world.settle();
+    assert_eq!(play.phases().1, Phase::Settled);
+}
+
+#[test]
+fn a_ca_that_is_known_takes_the_place_of_one_whose_key_is_lost() {
+    for role in [Role::Internal, Role::Serving] {
+        for lost in ["garbage", "missing"] {
+            let mut play = Play::new(LONG);
+            play.ask(START);
+            play.settle();
+            let (internal, serving) = play.phases();
+            let Phase::Distribute { next, .. } = (if role == Role::Internal { internal } else { serving }) else {
+                panic!("not begun");
+            };
+            let old = play.signing(role);
+            match lost {
+                "missing" => play.secret_of(role).entries.retain(|(key, _)| key != "tls.key"),
+                _ => play.damage(role, "tls.key"),
+            }
+            let AuthorityChange::Advance { authority, .. } = change_of(&play, role) else {
+                panic!("a CA that nobody knows is made");
+            };
+            assert_eq!(authority.signing, next);
+            assert_eq!(authority.phase, Phase::Reissue { previous: old, since: None }, "what it signed stays good");
+        }
+    }
+}
+
+#[test]
+fn a_ca_whose_certificate_is_lost_makes_room_for_one_that_is_known_and_is_trusted_no_longer() {
+    let mut play = Play::new(LONG);
+    play.ask(START);
+    play.settle();
+    let Phase::Distribute { next, .. } = play.phases().1 else { panic!("not begun") };
+    play.damage(Role::Serving, "tls.crt");
+    play.world.settle();
+    assert_eq!(play.authority(Role::Serving).signing, next);
     assert_eq!(play.phases().1, Phase::Settled);
 }
 
@@ -583,14 +697,14 @@ fn a_name_within_what_the_ca_may_sign_for_needs_no_rotation_and_one_less_neither
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
-    fn everybody_accepts_everybody_in_whatever_order_things_happen(acts in proptest::collection::vec(0usize..14, 160)) {
+    fn everybody_accepts_everybody_in_whatever_order_things_happen(acts in proptest::collection::vec(0usize..16, 160)) {
         let mut play = Play::new(SHORT);
         play.ask(START);
         let mut idle = 0;
         for act in acts {
             match act {
                 writes @ 0..=WRITES => play.reconcile(writes),
-                8 | 9 => play.reload(),
+                9..12 => play.reload(),
                 _ if idle < 6 => {
                     play.pass(3);
                     idle += 3;

@@ -9,10 +9,11 @@ fn certificates_are_renewed_at_two_thirds_and_not_before() {
     assert!(is_quiet(&world.desired(), &world.observed));
     world.now += SignedDuration::from_hours(48);
     let certificates = world.desired().certificates;
-    for leaf in [&certificates.serving, &certificates.internal, &certificates.operator_client] {
+    let own = certificates.serving.own().expect("its own CA signs");
+    for leaf in [&own.leaf, &certificates.internal, &certificates.operator_client] {
         assert!(matches!(leaf, LeafChange::Make { replaces: Some(_), .. }), "{leaf:?}");
     }
-    assert!(certificates.serving_ca.validity().is_some());
+    assert!(own.ca.validity().is_some());
     world.settle();
     // The engine still shows the certificate before.
     assert_eq!(world.condition(types::CERTIFICATES_VALID).reason, "Reloading");
@@ -23,11 +24,13 @@ fn a_lost_ca_is_made_anew_with_its_certificates_and_published_again() {
     let mut world = World::running(AWS);
     world.observed.custody.serving_ca = None;
     let certificates = world.desired().certificates;
-    assert!(matches!(certificates.serving, LeafChange::Make { .. }));
+    assert!(matches!(certificates.serving.own().expect("its own CA signs").leaf, LeafChange::Make { .. }));
     assert!(matches!(certificates.internal, LeafChange::Keep { .. }));
     world.carry_out(*world.desired());
-    let connection = world.desired().connection.expect("a right to publish");
-    assert!(connection.refresh_authority);
+    let refresh = |world: &World| world.desired().connection.expect("a right to publish").refresh_authority;
+    assert!(!refresh(&world), "clients that trust it alone would refuse what the engine still shows");
+    world.start_engine();
+    assert!(refresh(&world));
 }
 
 #[test]

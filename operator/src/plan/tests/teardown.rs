@@ -41,7 +41,7 @@ fn a_resource_made_again_takes_its_data_up_again() {
     };
     assert!(!namespace.labels().contains_key(LABEL_RELEASED));
     assert_eq!(desired.root_password, Draw::Keep);
-    assert!(desired.certificates.serving_ca.validity().is_some());
+    assert!(desired.certificates.serving.ca_validity().is_some());
 }
 
 #[test]
