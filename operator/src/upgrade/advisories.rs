@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn running(version: &str) -> Release {
-        Release { version: version.into(), image: format!("engine-{version}") }
+        Release { version: version.into(), image: format!("engine-{version}"), format: 1 }
     }
 
     fn catalog() -> [EngineRelease; 5] {
