@@ -114,7 +114,7 @@ pub struct IsolationStatus {
 #[serde(rename_all = "camelCase")]
 pub struct IsolationProbe {
     /// What it is: `operator`, `kubernetes-api`, `cloud-metadata`, or a port of another cluster's engine, like
-    /// `other-cluster-1:9092`. Which cluster that is, is not told.
+    /// `other-cluster-5d03fa:9092`. Which cluster that is, is not told.
     pub target: String,
     /// Whether the engine reached it.
     pub engine_reached: bool,

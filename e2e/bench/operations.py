@@ -80,13 +80,13 @@ def cut_off_and_return(tenant: Tenant, rounds: int) -> dict[str, list[float]]:
             # Anywhere between two checks of the key.
             time.sleep(random.uniform(0, CHECK_INTERVAL))
             client = access.connect()
-            tenant.simulator.set_state(tenant.key, "Disabled")
             started = time.monotonic()
+            tenant.simulator.set_state(tenant.key, "Disabled")
             wait_for("a refusal", lambda: is_refused(access, client), 90, POLL)
             cut_offs.append(time.monotonic() - started)
             time.sleep(3)
-            tenant.simulator.set_state(tenant.key, "Enabled")
             started = time.monotonic()
+            tenant.simulator.set_state(tenant.key, "Enabled")
             wait_for("every row", lambda: count(access.connect(timeout=10)) == ROWS, 180, POLL)
             returns.append(time.monotonic() - started)
     return {

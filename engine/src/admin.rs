@@ -93,6 +93,7 @@ struct Traffic {
 #[derive(Debug, Serialize)]
 struct Isolation {
     required: bool,
+    withholds: bool,
     reached: Vec<String>,
     unreached: Vec<String>,
     at: String,
@@ -175,6 +176,7 @@ fn status(engine: &Engine, serving: &ServerTls, internal: &ServerTls) -> Status 
         },
         isolation: engine.isolation.load().as_ref().map(|report| Isolation {
             required: report.required,
+            withholds: report.forbids_unlocking(),
             reached: report.reached(),
             unreached: report.unreached(),
             at: rfc3339(report.at),

@@ -222,6 +222,8 @@ impl Engine {
     async fn keep_committing(self: Arc<Self>, unlocked: Arc<Unlocked>) {
         loop {
             let format = live::format(&self.config);
+            // The one that is opened first goes first, and the others wait for it: an older release must be refused before
+            // it has opened any.
             for shard in unlocked.shards() {
                 if let Err(error) = shard.commit_format(format).await {
                     tracing::warn!(
@@ -230,6 +232,7 @@ impl Engine {
                         format,
                         "a shard can't be committed to a newer file format yet; it is tried again"
                     );
+                    break;
                 }
             }
             tokio::time::sleep(COMMIT).await;

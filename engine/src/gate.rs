@@ -46,9 +46,9 @@ pub struct Database {
 }
 
 impl Unlocked {
-    /// Every shard.
+    /// Every shard, in the order in which they are opened.
     pub fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.databases.iter().map(|database| &database.shard).chain([&self.system])
+        std::iter::once(&self.system).chain(self.databases.iter().map(|database| &database.shard))
     }
 
     /// The database called `name`; the empty name is the default database.

@@ -25,12 +25,20 @@ pub struct Target {
     pub name: String,
     /// Host and port; the host is an address or a name.
     pub address: String,
+    /// Whether reaching it forbids to ask for a key. Not so of what a network that does its duty may let through, as it
+    /// may what a pod says to its own node.
+    #[serde(default = "yes")]
+    pub decides: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Every listener that must not be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
-    /// Whether no key is asked for while one of them is reached.
+    /// Whether no key is asked for while one of them is reached that decides.
     pub required: bool,
     /// The listeners.
     pub listeners: Vec<Target>,
@@ -41,7 +49,7 @@ impl Targets {
     pub fn of(config: &Config) -> Option<Self> {
         let configured = config.isolation.as_ref();
         let forbidden = || {
-            let named = |address: &String| Target { name: address.clone(), address: address.clone() };
+            let named = |address: &String| Target { name: address.clone(), address: address.clone(), decides: true };
             configured.map(|isolation| isolation.forbidden.iter().map(named).collect())
         };
         let listeners = live::targets(config).or_else(forbidden)?;
@@ -63,7 +71,7 @@ pub enum Outcome {
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Whether the engine must not ask for a key while something is reached.
+    /// Whether the engine must not ask for a key while something is reached that decides.
     pub required: bool,
     /// The listeners, and what became of them.
     pub outcomes: Vec<(Target, Outcome)>,
@@ -96,7 +104,8 @@ impl Report {
 
     /// Whether the engine must not ask for a key.
     pub fn forbids_unlocking(&self) -> bool {
-        self.required && !self.reached().is_empty()
+        let decisive = |(target, outcome): &(Target, Outcome)| target.decides && *outcome == Outcome::Reached;
+        self.required && self.outcomes.iter().any(decisive)
     }
 
     /// Logs what is not as it should be.
@@ -142,7 +151,7 @@ mod tests {
     use super::*;
 
     fn target(name: &str, address: &str) -> Target {
-        Target { name: name.into(), address: address.into() }
+        Target { name: name.into(), address: address.into(), decides: true }
     }
 
     #[tokio::test]
@@ -159,6 +168,9 @@ mod tests {
         assert_eq!(report.outcomes[2].1, Outcome::Unresolved);
         assert!(report.forbids_unlocking());
         assert!(!Report { required: false, ..report.clone() }.forbids_unlocking());
+        let mut lenient = report.clone();
+        lenient.outcomes[0].0.decides = false;
+        assert!(!lenient.forbids_unlocking() && lenient.reached() == ["open"], "it is told all the same");
         drop(open);
         let again = Report::probe(targets).await;
         assert!(again.reached().is_empty() && !again.forbids_unlocking());

@@ -4,7 +4,7 @@
 //! | file | what it says |
 //! | --- | --- |
 //! | `format` | the file format that the operator has committed to, a number; without it the first |
-//! | `isolation.json` | what must not be reached: `{"targets": [{"name": …, "address": "host:port"}, …]}` |
+//! | `isolation.json` | what must not be reached: `{"targets": [{"name": …, "address": "host:port", "decides": true}, …]}` |
 //!
 //! Without the latter, what the configuration forbids must not be reached.
 //! The folder is that of the configuration file, which Kubernetes replaces as a whole; for a development engine it is
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn targets_are_read_with_what_a_newer_operator_says_beside_and_a_wrong_address_spoils_them_all() {
         let good = r#"{"targets": [{"name": "a", "address": "10.0.0.1:80", "later": 1}], "later": {}}"#;
-        let target = Target { name: "a".into(), address: "10.0.0.1:80".into() };
+        let target = Target { name: "a".into(), address: "10.0.0.1:80".into(), decides: true };
         assert_eq!(parse_targets(good), Ok(vec![target]));
         assert_eq!(parse_targets(r#"{"targets": []}"#), Ok(Vec::new()));
         let wrong = parse_targets(&good.replace(":80", ""));

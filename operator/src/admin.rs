@@ -108,6 +108,12 @@ pub struct EngineStatus {
 }
 
 impl EngineStatus {
+    /// Whether the network leaves the engine so open that it asks for no key, or would not if it were started now.
+    pub fn is_exposed(&self) -> bool {
+        let exposed = |it: &Isolation| it.withholds.unwrap_or(it.required && !it.reached.is_empty());
+        self.isolation.as_ref().is_some_and(exposed)
+    }
+
     /// Whether the engine can't serve a store of file format `format`, since it knows only older ones.
     pub fn knows_less_than(&self, format: i32) -> bool {
         self.state != EngineState::Serving && self.format.is_some_and(|known| known.newest < format)
@@ -216,9 +222,12 @@ pub struct Traffic {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Isolation {
-    /// Whether it stays locked while it reaches any.
+    /// Whether it stays locked while it reaches one that decides.
     #[serde(default)]
     pub required: bool,
+    /// Whether it asks for no key because of what it reached. Older engines don't say; there, everything decides.
+    #[serde(default)]
+    pub withholds: Option<bool>,
     /// Listeners that it reached.
     #[serde(default)]
     pub reached: Vec<String>,

@@ -228,7 +228,9 @@ impl Context {
     /// Other clusters that the engine of this one must not reach, and whether their engines are there.
     fn others(&self, identity: &Identity) -> Vec<Other> {
         let clusters = self.clusters.state();
-        let present = clusters.iter().filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        // Only where an engine was heard of: others have nothing to be reached, and would take the places of those.
+        let has_engine = |cluster: &VectorCluster| cluster.status.as_ref().is_some_and(|it| it.version.is_some());
+        let present = clusters.iter().filter(|it| it.metadata.deletion_timestamp.is_none() && has_engine(it));
         let ids: BTreeSet<String> =
             present.map(|cluster| Identity::of(cluster, &self.settings.installation_id).cluster_id).collect();
         let others = isolation::others(&ids, &identity.cluster_id);

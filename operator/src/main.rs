@@ -72,7 +72,7 @@ struct Arguments {
     isolation_probes: Vec<String>,
     /// A further listener NAME=HOST:PORT that engines must not reach. The name shows in every status. May be given several
     /// times.
-    #[arg(long = "isolation-target", value_name = "NAME=HOST:PORT", value_parser = parse_label)]
+    #[arg(long = "isolation-target", value_name = "NAME=HOST:PORT", value_parser = parse_target)]
     isolation_targets: Vec<(String, String)>,
     /// Where to listen for engines that must not get here.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -105,6 +105,16 @@ fn parse_label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} is not KEY=VALUE")),
+    }
+}
+
+fn parse_target(text: &str) -> Result<(String, String), String> {
+    let (name, address) = parse_label(text)?;
+    let port = address.rsplit_once(':').and_then(|(host, port)| port.parse::<u16>().ok().filter(|_| !host.is_empty()));
+    match (port, name.starts_with("operator") || name.starts_with("other-cluster")) {
+        (Some(_), false) => Ok((name, address)),
+        (Some(_), true) => Err(format!("{name:?} is a name that the operator gives itself")),
+        (None, _) => Err(format!("{address:?} is not HOST:PORT")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! customer reads it, and some of the listeners are engines of other customers.
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use vectorkeep_crds::{
     identity::CLIENT_PORT,
     status::{IsolationProbe, ProbeVerdict},
@@ -11,7 +12,7 @@ use vectorkeep_crds::{
 
 use super::{
     egress::{self, KmsEgress},
-    identity::engine_host,
+    identity::{Identity, engine_host},
     refusal::Refusal,
 };
 use crate::{
@@ -41,6 +42,9 @@ pub struct Target {
     pub name: String,
     /// Host and port.
     pub address: String,
+    /// Whether an engine that reaches it asks for no key. Not so of what may lie on the engine's own node: Kubernetes
+    /// lets networks allow a pod to talk to its node, whatever its policies say.
+    pub decides: bool,
     /// Whether the operator reaches it; of another engine, its admin port, which shows that the whole engine is there.
     #[serde(skip)]
     pub control: bool,
@@ -53,9 +57,10 @@ struct File<'a> {
 
 impl Boundary {
     /// Draws the line around the engine of a cluster.
-    pub fn plan(observed: &Observed, settings: &Settings) -> Result<Self, Refusal> {
+    pub fn plan(identity: &Identity, observed: &Observed, settings: &Settings) -> Result<Self, Refusal> {
         let egress = egress::kms_egress(&observed.cluster.spec, settings)?;
-        let targets = targets(observed, settings).filter(|target| !egress.may_allow(&target.address)).collect();
+        let targets =
+            targets(identity, observed, settings).filter(|target| !egress.may_allow(&target.address)).collect();
         Ok(Self { egress, targets })
     }
 
@@ -63,6 +68,12 @@ impl Boundary {
     pub fn file(&self) -> Option<String> {
         let file = File { targets: &self.targets };
         serde_json::to_string(&file).ok().filter(|_| !self.targets.is_empty())
+    }
+
+    /// Whether something was reached that no network which enforces policies lets through.
+    pub fn is_open(&self, matrix: &[IsolationProbe]) -> bool {
+        let lenient = |name: &str| self.targets.iter().any(|target| target.name == name && !target.decides);
+        matrix.iter().any(|probe| probe.verdict == ProbeVerdict::Reached && !lenient(&probe.target))
     }
 
     /// What is known of each listener, from what the engine found.
@@ -102,24 +113,35 @@ pub fn is_proof(matrix: &[IsolationProbe]) -> bool {
         && !matrix.iter().any(|probe| probe.verdict == ProbeVerdict::Reached)
 }
 
-fn targets(observed: &Observed, settings: &Settings) -> impl Iterator<Item = Target> {
+/// What another cluster is called where the customer of this one reads it: always the same, so that what is known of one
+/// is never taken for what is known of another, and nothing that leads to it, or that another customer knows it by.
+fn other_name(identity: &Identity, other: &str, settings: &Settings) -> String {
+    let text = format!("{}/{}/{other}", settings.installation_id, identity.cluster_id);
+    format!("other-cluster-{}", hex::encode(&Sha256::digest(text)[..3]))
+}
+
+fn targets(identity: &Identity, observed: &Observed, settings: &Settings) -> impl Iterator<Item = Target> {
     let control = move |address: &String| observed.control.get(address) == Some(&true);
     let own = settings.isolation_probes.iter().enumerate().map(move |(index, address)| Target {
         name: if index == 0 { OPERATOR.to_owned() } else { format!("{OPERATOR}-{}", index + 1) },
         address: address.clone(),
+        decides: true,
         control: control(address),
     });
     let given = settings.isolation_targets.iter().map(move |(name, address)| Target {
         name: name.clone(),
         address: address.clone(),
+        decides: false,
         control: control(address),
     });
-    let others = observed.others.iter().enumerate().flat_map(|(index, other)| {
+    let others = observed.others.iter().flat_map(|other| {
+        let name = other_name(identity, &other.cluster_id, settings);
         // With a dot at its end, so that no search domain is tried first.
         let host = format!("{}.", engine_host(&other.cluster_id));
         PORTS.map(|port| Target {
-            name: format!("other-cluster-{}:{port}", index + 1),
+            name: format!("{name}:{port}"),
             address: format!("{host}:{port}"),
+            decides: true,
             control: other.answers,
         })
     });

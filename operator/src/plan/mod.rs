@@ -209,7 +209,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
 fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
     // What the resource says is judged before anything is made for it.
     let rollout = record::rollout(identity, observed, settings, now)?;
-    let boundary = Boundary::plan(observed, settings)?;
+    let boundary = Boundary::plan(identity, observed, settings)?;
     match namespace::claim(identity, observed.namespace.as_ref()) {
         Claim::Foreign => {
             return Err(Refusal::NamespaceNotOwned {

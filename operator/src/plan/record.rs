@@ -165,7 +165,10 @@ pub fn rollout(
             (render.with(Release::from(release), files.clone()), false)
         }
     };
-    // What lies in the store counts, whatever the catalog said when the release was taken.
+    // What lies in the store and what the release knows count, whatever the catalog said when it was taken.
+    if let Some(newest) = newest_format(observed, &stable.release) {
+        stable.release.format = stable.release.format.min(newest);
+    }
     stable.release.format = stable.release.format.max(committed_format(observed));
     let record = observed.custody.record.as_ref();
     let mut rollout = Rollout {
@@ -369,11 +372,20 @@ fn committed_format(observed: &Observed) -> i32 {
     format.and_then(|format| format.committed).unwrap_or(FIRST_FORMAT)
 }
 
+/// The newest file format that the engine says it knows, if it is that of `release` and serves: then it knows the store's.
+fn newest_format(observed: &Observed, release: &Release) -> Option<i32> {
+    let status = answer(observed)?;
+    let known = status.state == EngineState::Serving && status.version == release.version;
+    Some(status.format.filter(|_| known)?.newest.max(FIRST_FORMAT))
+}
+
+/// Whether the cluster serves, and would again if its pod were replaced now.
 fn serves(observed: &Observed) -> bool {
     let workload = observed.children.as_ref().and_then(|children| children.stateful_set.as_ref());
     workload.is_some_and(statefulset::is_rolled_out)
-        && answer(observed)
-            .is_some_and(|status| status.state == EngineState::Serving && status.key.state == KeyState::Accessible)
+        && answer(observed).is_some_and(|status| {
+            status.state == EngineState::Serving && status.key.state == KeyState::Accessible && !status.is_exposed()
+        })
 }
 
 fn epochs(engine: &EngineView) -> BTreeMap<String, u64> {

@@ -275,7 +275,9 @@ fn ready(
         return key.clone();
     }
     let required = observed.cluster.spec.isolation.enforcement == Enforcement::Required;
-    if isolated.holds == Some(false) && required && answer(observed).is_some_and(|it| it.state != EngineState::Serving)
+    if isolated.holds == Some(false)
+        && required
+        && answer(observed).is_some_and(|it| it.state != EngineState::Serving && it.is_exposed())
     {
         return isolated.clone();
     }
@@ -460,13 +462,21 @@ fn network_isolated(observed: &Observed, boundary: &Boundary) -> Verdict {
         chosen.collect::<Vec<_>>().join(", ")
     };
     let reached = names(ProbeVerdict::Reached);
+    if !reached.is_empty() && !boundary.is_open(&matrix) {
+        return Verdict::no(
+            "PartlyEnforced",
+            format!(
+                "{policies}; but the engine reaches {reached}, which they forbid. The network of this Kubernetes cluster                  enforces NetworkPolicies between pods, but not for what is on the pod's own node, or not for addresses                  outside of the cluster"
+            ),
+        );
+    }
     if !reached.is_empty() {
         return Verdict::no(
             "PoliciesNotEnforced",
             format!(
                 "{policies}; but the engine reaches {reached}, which they forbid: the network of this Kubernetes cluster \
-                 does not enforce NetworkPolicies, or not all of them. Install a network plugin that does; or, if it must \
-                 be so, set spec.isolation.enforcement to Reported"
+                 does not enforce NetworkPolicies. Install a network plugin that does; or, if it must be so, set \
+                 spec.isolation.enforcement to Reported"
             ),
         );
     }
@@ -600,7 +610,8 @@ fn open_holes(rollout: &Rollout) -> String {
 
 fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
     UpgradeStatus {
-        format: answer(observed).and_then(|status| status.format?.committed),
+        // It never gets lower, so what was last told holds while the engine says nothing.
+        format: answer(observed).and_then(|status| status.format?.committed).or_else(|| told_format(observed)),
         available: rollout.offer.as_ref().map(|offer| offer.version.clone()),
         next: match rollout.decision {
             Decision::Later { next, .. } => next.map(seconds),
@@ -615,6 +626,10 @@ fn upgrade_status(observed: &Observed, rollout: &Rollout) -> UpgradeStatus {
         history: rollout.history.clone(),
         advisories: advisories::open(&rollout.advisories),
     }
+}
+
+fn told_format(observed: &Observed) -> Option<i32> {
+    observed.cluster.status.as_ref()?.upgrade.as_ref()?.format
 }
 
 fn certificate_status(certificates: &Certificates) -> CertificateStatus {

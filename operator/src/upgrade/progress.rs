@@ -156,9 +156,7 @@ impl Progress {
             return Step::On(Box::new(self), "the workload to be written and the engine to be asked".to_owned());
         }
         // An engine that stays locked because its network enforces no policies says nothing about its release either.
-        let exposed =
-            |status: &EngineStatus| status.isolation.as_ref().is_some_and(|it| it.required && !it.reached.is_empty());
-        match sight.engine.answer().map(|it| if exposed(it) { KeyState::Unreachable } else { it.key.state }) {
+        match sight.engine.answer().map(|it| if it.is_exposed() { KeyState::Unreachable } else { it.key.state }) {
             Some(KeyState::Refused | KeyState::Unreachable | KeyState::Invalid) => {
                 self.suspended = true;
                 self.healthy_since = None;

@@ -9,6 +9,9 @@ const LISTENER: &str = "probe.vectorkeep-system.svc.cluster.local.:8444";
 const API_SERVER: &str = "kubernetes.default.svc.cluster.local.:443";
 const METADATA: &str = "169.254.169.254:80";
 const OTHER: &str = "vc00000000000000aa";
+const ADMIN: &str = "other-cluster-15c955:9092";
+const CLIENTS: &str = "other-cluster-15c955:19530";
+const HEALTH: &str = "other-cluster-15c955:9091";
 
 impl World {
     /// A running cluster beside one other, of an installation that proves isolation. The operator reaches everything but
@@ -42,7 +45,8 @@ impl World {
         let EngineView::Answered(status) = &mut self.observed.engine else { panic!("the engine does not run") };
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let (reached, unreached) = (texts(reached), texts(unreached));
-        status.isolation = Some(Isolation { required: true, reached, unreached, at: Some(self.now) });
+        let withholds = Some(reached.iter().any(|name| name != "kubernetes-api"));
+        status.isolation = Some(Isolation { required: true, withholds, reached, unreached, at: Some(self.now) });
     }
 
     fn matrix(&self) -> Vec<(String, ProbeVerdict)> {
@@ -63,9 +67,9 @@ fn the_engine_tries_operator_api_server_metadata_and_other_engines_and_a_change_
         ("operator", LISTENER.to_owned()),
         ("kubernetes-api", API_SERVER.to_owned()),
         ("cloud-metadata", METADATA.to_owned()),
-        ("other-cluster-1:9092", format!("{host}:9092")),
-        ("other-cluster-1:19530", format!("{host}:19530")),
-        ("other-cluster-1:9091", format!("{host}:9091")),
+        (ADMIN, format!("{host}:9092")),
+        (CLIENTS, format!("{host}:19530")),
+        (HEALTH, format!("{host}:9091")),
     ];
     assert_eq!(world.told(), wanted.map(|(name, address)| (name.to_owned(), address)));
     world.observed.others.clear();
@@ -100,15 +104,15 @@ fn an_installation_without_a_listener_proves_nothing_and_tries_nothing() {
 #[test]
 fn isolation_is_proven_by_the_operators_listener_and_what_nobody_reaches_proves_nothing() {
     let mut world = World::proving();
-    world.engine_found(&[], &["operator", "kubernetes-api", "cloud-metadata", "other-cluster-1:9092"]);
+    world.engine_found(&[], &["operator", "kubernetes-api", "cloud-metadata", ADMIN]);
     let rows = [
         ("operator", Isolated),
         ("kubernetes-api", Isolated),
         ("cloud-metadata", NotProven),
-        ("other-cluster-1:9092", Isolated),
+        (ADMIN, Isolated),
         // Its name did not resolve, so it was not tried.
-        ("other-cluster-1:19530", NotProven),
-        ("other-cluster-1:9091", NotProven),
+        (CLIENTS, NotProven),
+        (HEALTH, NotProven),
     ];
     assert_eq!(world.matrix(), named(&rows));
     let proven = world.condition(types::NETWORK_ISOLATED);
@@ -121,23 +125,44 @@ fn isolation_is_proven_by_the_operators_listener_and_what_nobody_reaches_proves_
 #[test]
 fn a_cluster_that_serves_is_not_cut_off_by_a_network_that_stops_enforcing() {
     let mut world = World::proving();
-    world.engine_found(&["kubernetes-api"], &["operator"]);
+    world.engine_found(&[ADMIN], &["operator"]);
     let isolated = world.condition(types::NETWORK_ISOLATED);
     assert_eq!((isolated.status.as_str(), isolated.reason.as_str()), ("False", "PoliciesNotEnforced"));
-    assert!(isolated.message.contains("reaches kubernetes-api"));
+    assert!(isolated.message.contains(&format!("reaches {ADMIN}")));
     assert_eq!(world.condition(types::READY).status, "True");
     world.engine_says("Locked", "Unknown");
     assert_eq!(world.condition(types::READY).reason, "PoliciesNotEnforced");
 }
 
 #[test]
+fn what_may_lie_on_the_engines_own_node_is_told_and_decides_nothing() {
+    let mut world = World::proving();
+    world.engine_found(&["kubernetes-api"], &["operator"]);
+    let isolated = world.condition(types::NETWORK_ISOLATED);
+    assert_eq!((isolated.status.as_str(), isolated.reason.as_str()), ("False", "PartlyEnforced"));
+    world.engine_says("Locked", "Unknown");
+    assert_ne!(world.condition(types::READY).reason, "PartlyEnforced");
+}
+
+#[test]
+fn another_cluster_keeps_its_name_whoever_comes_beside_it() {
+    let mut world = World::proving();
+    let newcomer = Other { cluster_id: "vc000000000000000a".into(), answers: true };
+    world.observed.others.insert(0, newcomer);
+    world.engine_found(&[], &["operator", ADMIN]);
+    let matrix = world.matrix();
+    assert_eq!(matrix.iter().filter(|(_, verdict)| *verdict == Isolated).count(), 2, "{matrix:?}");
+    assert!(matrix.contains(&(ADMIN.to_owned(), Isolated)));
+}
+
+#[test]
 fn no_status_tells_which_other_cluster_it_is() {
     let mut world = World::proving();
-    world.engine_found(&["other-cluster-1:9092"], &["operator", "other-cluster-1:19530"]);
+    world.engine_found(&[ADMIN], &["operator", CLIENTS]);
     let status = world.desired().status.clone();
-    assert!(text(&status).contains("other-cluster-1:9092"));
+    assert!(text(&status).contains(ADMIN));
     assert!(!text(&status).contains(OTHER), "{}", text(&status));
-    assert_eq!(world.matrix()[3], ("other-cluster-1:9092".to_owned(), Reached));
+    assert_eq!(world.matrix()[3], (ADMIN.to_owned(), Reached));
 }
 
 #[test]
@@ -146,7 +171,7 @@ fn an_engine_that_was_never_given_names_is_understood_and_what_is_no_longer_trie
     world.engine_found(&[], &[LISTENER]);
     assert_eq!(world.matrix()[0], ("operator".to_owned(), Isolated));
     assert_eq!(world.condition(types::NETWORK_ISOLATED).reason, "Proven");
-    world.engine_found(&["other-cluster-2:9092"], &["operator", "other-cluster-3:9092"]);
-    assert_eq!(world.matrix().last(), Some(&("other-cluster-2:9092".to_owned(), Reached)));
+    world.engine_found(&["other-cluster-222222:9092"], &["operator", "other-cluster-333333:9092"]);
+    assert_eq!(world.matrix().last(), Some(&("other-cluster-222222:9092".to_owned(), Reached)));
     assert_eq!(world.condition(types::NETWORK_ISOLATED).status, "False");
 }

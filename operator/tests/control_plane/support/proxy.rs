@@ -1,7 +1,7 @@
 //! A proxy before the API server that fails as told: what a busy, restarting or far-away API server does.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     net::SocketAddr,
     path::Path,
@@ -49,7 +49,7 @@ const FAULTS: [Fault; 5] = [Fault::Conflict, Fault::Busy, Fault::Lost, Fault::Br
 
 /// A watch lasts so long before it is closed, while faults are on.
 const WATCH: Duration = Duration::from_secs(2);
-/// Every so many lists one is answered as it was the first time, while faults are on.
+/// Every so many times a list is answered as it was the first time, while faults are on.
 const STALE: usize = 3;
 
 /// See the module's documentation.
@@ -66,10 +66,10 @@ struct Shared {
     every: AtomicUsize,
     requests: AtomicUsize,
     failed: AtomicUsize,
-    lists: AtomicUsize,
-    stale: AtomicUsize,
-    /// The first answer to each list.
-    first_lists: Mutex<HashMap<String, Bytes>>,
+    /// Of each list the first answer, and how often it was asked for.
+    lists: Mutex<HashMap<String, (Bytes, usize)>>,
+    /// Lists that were stale at least once.
+    stale: Mutex<BTreeSet<String>>,
 }
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -98,9 +98,8 @@ impl Proxy {
                 every: AtomicUsize::new(0),
                 requests: AtomicUsize::new(0),
                 failed: AtomicUsize::new(0),
-                lists: AtomicUsize::new(0),
-                stale: AtomicUsize::new(0),
-                first_lists: Mutex::default(),
+                lists: Mutex::default(),
+                stale: Mutex::default(),
             }),
         };
         let shared = Arc::clone(&proxy.shared);
@@ -134,9 +133,9 @@ impl Proxy {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Lists that were answered with what is no longer so.
-    pub fn stale(&self) -> usize {
-        self.shared.stale.load(Ordering::Relaxed)
+    /// Lists that were answered, at least once, with what was no longer so.
+    pub fn stale(&self) -> BTreeSet<String> {
+        self.shared.stale.lock().expect("no panic").clone()
     }
 }
 
@@ -175,9 +174,16 @@ impl Shared {
     async fn as_it_was(&self, list: String, answer: Response<Incoming>) -> Option<Response<Body>> {
         let (mut parts, body) = answer.into_parts();
         let now = body.collect().await.ok()?.to_bytes();
-        let first = self.first_lists.lock().expect("no panic").entry(list).or_insert_with(|| now.clone()).clone();
-        let stale = self.lists.fetch_add(1, Ordering::Relaxed).is_multiple_of(STALE) && first != now;
-        self.stale.fetch_add(usize::from(stale), Ordering::Relaxed);
+        let (first, number) = {
+            let mut lists = self.lists.lock().expect("no panic");
+            let (first, number) = lists.entry(list.clone()).or_insert_with(|| (now.clone(), 0));
+            *number += 1;
+            (first.clone(), *number)
+        };
+        let stale = number.is_multiple_of(STALE) && first != now;
+        if stale {
+            self.stale.lock().expect("no panic").insert(list);
+        }
         let body = if stale { first } else { now };
         parts.headers.remove(hyper::header::CONTENT_LENGTH);
         Some(Response::from_parts(parts, Full::new(body).map_err(|never: Infallible| match never {}).boxed()))
