@@ -206,7 +206,9 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
         return Ok(Action::await_change());
     };
     // What is written down already, whatever becomes of this reconcile; what it adds calls for the next one.
-    context.notifier.owe(ledger::dispatch(&observed, settings));
+    if let Some(dispatch) = ledger::dispatch(&observed, settings) {
+        context.notifier.owe(dispatch);
+    }
     let plan = plan(&observed, settings, now);
     context.follow(object, &plan);
     let applied = match apply(client, settings, &observed, plan, now).await {
@@ -270,6 +272,7 @@ impl Context {
     fn leave(&self, object: &ObjectRef<VectorCluster>) {
         self.poller.forget_owner(object);
         self.secrets.forget(object);
+        self.notifier.forget(object);
     }
 
     fn action(&self, object: &ObjectRef<VectorCluster>, next: Next, now: Timestamp) -> Action {

@@ -16,11 +16,7 @@ use vectorkeep_operator::{
     isolation,
     lease::LeaderLease,
     metrics::Metrics,
-    notify::{
-        Notifier,
-        feed::Feed,
-        target::{self, Target},
-    },
+    notify::{Notifier, feed::Feed, target},
     poller::Reach,
     server,
     settings::{AddressPort, AddressRange, Settings},
@@ -142,6 +138,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let stop = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
     let targets = arguments.notification_targets.as_deref().map(target::read).transpose()?.unwrap_or_default();
+    metrics.unusable_targets(targets.unusable.len());
+    for unusable in &targets.unusable {
+        tracing::error!(error = chain(unusable), "a notification target is told nothing until it is mended");
+    }
     let client = Client::try_default().await?;
     let feed = Feed::new(client.clone());
     let address = server::serve(arguments.listen, &arguments.namespace, Arc::clone(&metrics), feed).await?;
@@ -165,8 +165,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         reach: Reach { interval: Duration::from_secs(arguments.poll_interval), connect_to: arguments.admin_connect_to },
     };
     let instance = arguments.instance.clone();
-    let settings = settings(arguments, &targets);
-    let notifier = Notifier::start(&client, &settings.operator_namespace, targets, &metrics);
+    let settings = settings(arguments, targets.names);
+    let notifier = Notifier::start(&client, &settings.operator_namespace, targets.usable, &metrics);
     let shutdown = stopped(stop.clone());
     let reconciling = controller::run(client, settings, pace, instance, notifier, Arc::clone(&metrics), shutdown);
     tokio::select! {
@@ -182,7 +182,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn settings(arguments: Arguments, targets: &[Target]) -> Settings {
+fn settings(arguments: Arguments, notification_targets: Vec<String>) -> Settings {
     Settings {
         installation_id: arguments.installation_id,
         operator_namespace: arguments.namespace,
@@ -197,7 +197,7 @@ fn settings(arguments: Arguments, targets: &[Target]) -> Settings {
         cluster_ranges: arguments.cluster_ranges,
         monitoring_namespaces: arguments.monitoring_namespaces,
         token_audience: arguments.token_audience,
-        notification_targets: targets.iter().map(|target| target.name.clone()).collect(),
+        notification_targets,
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Metrics {
     polls: Family<Outcome, Counter>,
     notifications: Family<Attempt, Counter>,
     notifications_pending: Family<Target, Gauge>,
+    unusable_targets: Gauge,
     leading: Gauge,
     started: AtomicBool,
 }
@@ -50,6 +51,7 @@ impl Default for Metrics {
         let polls = Family::default();
         let notifications = Family::default();
         let notifications_pending = Family::default();
+        let unusable_targets = Gauge::default();
         let leading = Gauge::default();
         // From an idle reconcile (a few reads) to one that creates everything against a slow API server.
         let duration = Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]);
@@ -61,6 +63,8 @@ impl Default for Metrics {
         registry.register("notifications", "Attempts to notify a target by outcome", notifications.clone());
         let pending = "Notifications that a target has not accepted yet";
         registry.register("notifications_pending", pending, notifications_pending.clone());
+        let unusable = "Targets that are told nothing, as their URL or their caBundle can't be used";
+        registry.register("notification_targets_unusable", unusable, unusable_targets.clone());
         Self {
             registry: Mutex::new(registry),
             reconciles,
@@ -68,6 +72,7 @@ impl Default for Metrics {
             polls,
             notifications,
             notifications_pending,
+            unusable_targets,
             leading,
             started: AtomicBool::new(false),
         }
@@ -96,6 +101,11 @@ impl Metrics {
     pub fn pending(&self, target: &str, notifications: usize) {
         let pending = i64::try_from(notifications).unwrap_or(i64::MAX);
         self.notifications_pending.get_or_create(&Target { target: target.to_owned() }).set(pending);
+    }
+
+    /// Says how many targets can't be used as they are.
+    pub fn unusable_targets(&self, targets: usize) {
+        self.unusable_targets.set(i64::try_from(targets).unwrap_or(i64::MAX));
     }
 
     /// Says whether this replica leads.
@@ -133,6 +143,7 @@ mod tests {
         metrics.polled(true);
         metrics.notified("tickets", "refused");
         metrics.pending("tickets", 2);
+        metrics.unusable_targets(1);
         metrics.lead(true);
         let text = metrics.text().expect("text");
         assert!(text.contains("vectorkeep_operator_reconciles_total{outcome=\"apply\"} 1"));
@@ -140,6 +151,7 @@ mod tests {
         let refused = "vectorkeep_operator_notifications_total{target=\"tickets\",outcome=\"refused\"} 1";
         assert!(text.contains(refused));
         assert!(text.contains("vectorkeep_operator_notifications_pending{target=\"tickets\"} 2"));
+        assert!(text.contains("vectorkeep_operator_notification_targets_unusable 1"));
         assert!(text.contains("vectorkeep_operator_leading 1"));
     }
 }

@@ -34,7 +34,7 @@ pub struct Settings {
     pub monitoring_namespaces: Vec<String>,
     /// Audience of the token that engines present to the cloud's identity service.
     pub token_audience: String,
-    /// Names of the targets that are notified.
+    /// Names of the targets to notify, also of those that can't be used as they are.
     pub notification_targets: Vec<String>,
 }
 

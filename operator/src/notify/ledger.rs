@@ -86,15 +86,19 @@ pub fn change(identity: &Identity, observed: &Observed, settings: &Settings) -> 
     Change::between(Ledger::read(seen).of(targets, &notices).write(identity, &settings.operator_namespace), seen)
 }
 
-/// What is to be told about a cluster, as of what is written down about this very resource.
-pub fn dispatch(observed: &Observed, settings: &Settings) -> Dispatch {
+/// What is to be told about a cluster, as of what is written down about this very resource. `None` at its end, once its
+/// record is gone: what was owed by then is owed still.
+pub fn dispatch(observed: &Observed, settings: &Settings) -> Option<Dispatch> {
     let identity = Identity::of(&observed.cluster, &settings.installation_id);
     let record = observed.custody.record.as_ref().filter(|record| identity.owns(*record));
+    if record.is_none() && observed.cluster.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let ledger = Ledger::read(observed.custody.notified.as_ref().filter(|seen| identity.owns(*seen)));
     let notices = record.map(|record| notices(&identity, &settings.installation_id, record)).unwrap_or_default();
     let targets = settings.notification_targets.iter();
     let owed = targets.map(|target| (target.clone(), ledger.owed(target, &notices))).collect();
-    Dispatch { identity, owed }
+    Some(Dispatch { identity, owed })
 }
 
 /// The ledger after a target accepted something, to be applied onto the version that was read. `None` if there is nothing

@@ -110,6 +110,7 @@ impl Cluster<'_> {
             "fixedIn": advisory.fixed_in,
             "opened": seconds(advisory.opened),
             "closed": seconds(closing.at),
+            "because": closing.because,
         });
         Some(Notice { event: self.advisory(CLOSED, advisory, closing.at, data), current: false })
     }
@@ -162,7 +163,7 @@ mod tests {
     const REPORT: &str = r#"[{"from": "1.4.2", "to": "1.4.3", "started": "2026-01-04T03:00:00Z", "durationSeconds": 90,
         "outcome": "Succeeded", "unavailableSeconds": 4, "advisories": ["CVE-2026-0001"]}]"#;
     const ADVISORY: &str = r#"[{"id": "CVE-2026-0001", "severity": "Security", "fixedIn": "1.4.3", "running": "1.4.2",
-        "opened": "2026-01-01T00:00:00Z", "closed": {"running": "1.4.3", "at": "2026-01-04T03:01:30Z"}}]"#;
+        "opened": "2026-01-01T00:00:00Z", "closed": {"running": "1.4.3", "at": "2026-01-04T03:01:30Z", "because": "Answered"}}]"#;
 
     #[test]
     fn a_report_is_told_with_its_fields_and_the_end_as_its_time() {
@@ -187,6 +188,10 @@ mod tests {
         assert_eq!(told.iter().map(|notice| notice.event.type_).collect::<Vec<_>>(), [OPENED, CLOSED]);
         assert_eq!(told[0].event.data["runningVersion"], "1.4.2");
         assert_eq!(told[1].event.data["runningVersion"], "1.4.3");
+        assert_eq!(
+            (&told[0].event.data["because"], &told[1].event.data["because"]),
+            (&Value::Null, &json!("Answered"))
+        );
         assert!(!told[0].current, "it is over");
         assert_ne!(told[0].event.id, told[1].event.id);
     }

@@ -13,9 +13,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    runtime::reflector::ObjectRef,
 };
 use tokio::{sync::Notify, time::sleep};
-use vectorkeep_crds::well_known::FIELD_MANAGER;
+use vectorkeep_crds::{VectorCluster, well_known::FIELD_MANAGER};
 
 use super::{
     delivery::{Courier, Outcome},
@@ -34,8 +35,11 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// After a refusal, which only a person can do something about.
 const REFUSED: Duration = Duration::from_secs(900);
-/// The ledger is written onto the version that was read; the reconciler may be faster so often.
-const CONFLICTS: u32 = 5;
+/// The ledger is written onto the version that was read; the reconciler and the desks of other targets, which may have
+/// accepted the same event at the same time, may be faster so often.
+const CONFLICTS: u32 = 20;
+/// After a conflict: about so long, so that those who met once do not meet again.
+const CONFLICT: Duration = Duration::from_millis(50);
 
 /// Delivers what is owed.
 pub struct Notifier {
@@ -71,12 +75,19 @@ impl Notifier {
     }
 
     /// Takes on what is owed about a cluster. What was taken on about a cluster that is gone stays until it is delivered,
-    /// or this process ends.
+    /// or there is no room for it, or this process ends.
     pub fn owe(&self, mut dispatch: Dispatch) {
         for desk in &self.desks {
             let owed = dispatch.owed.remove(desk.courier.name()).unwrap_or_default();
             desk.change(|outbox| outbox.owe(&dispatch.identity, owed));
             desk.filled.notify_one();
+        }
+    }
+
+    /// Forgets what was delivered about a resource that is gone, or going. What is owed about it stays.
+    pub fn forget(&self, owner: &ObjectRef<VectorCluster>) {
+        for desk in &self.desks {
+            desk.outbox().forget(owner.namespace.as_deref().unwrap_or_default(), &owner.name);
         }
     }
 }
@@ -177,7 +188,10 @@ impl Desk {
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             match self.ledgers.patch(&name, &parameters, &Patch::Apply(&noted)).await {
                 Ok(_) => return Ok(()),
-                Err(kube::Error::Api(status)) if status.is_conflict() && conflicts < CONFLICTS => conflicts += 1,
+                Err(kube::Error::Api(status)) if status.is_conflict() && conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    sleep(jittered(CONFLICT)).await;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -6,22 +6,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::notice::CloudEvent;
 use crate::plan::identity::Identity;
 
+/// So many events wait at most, of about a kilobyte each: a target that never answers must not use up the memory that
+/// every cluster is looked after with.
+const ROOM: usize = 10_000;
+
 /// One event of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    owner: (String, String),
+    owner: Owner,
     event_id: String,
+}
+
+/// One resource. Another that is made under the same name has another UID: what is owed about the one before is not its
+/// own to take back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    namespace: String,
+    name: String,
+    uid: String,
 }
 
 impl Key {
     fn of(identity: &Identity, event: &CloudEvent) -> Self {
-        Self { owner: owner(identity), event_id: event.id.clone() }
+        Self { owner: Owner::of(identity), event_id: event.id.clone() }
     }
 }
 
-/// Namespace and name of a resource.
-fn owner(identity: &Identity) -> (String, String) {
-    (identity.owner_namespace.clone(), identity.owner_name.clone())
+impl Owner {
+    fn of(identity: &Identity) -> Self {
+        Self {
+            namespace: identity.owner_namespace.clone(),
+            name: identity.owner_name.clone(),
+            uid: identity.owner_uid.clone(),
+        }
+    }
 }
 
 /// One event on its way.
@@ -40,14 +58,15 @@ pub struct Item {
 #[derive(Debug, Default)]
 pub struct Outbox {
     queue: BTreeMap<Key, Item>,
-    /// What the ledger holds as accepted by now: a reconcile that read it before may still ask for it.
+    /// What went from the queue into the ledger: a reconcile that read the ledger before may still ask for it.
     settled: BTreeSet<Key>,
 }
 
 impl Outbox {
-    /// Takes on everything that is owed about one cluster, in place of what was before.
+    /// Takes on everything that is owed about one cluster, in place of what was before. Where there is no room for it all,
+    /// what would be tried last is let go: as long as it is written down, it is asked for again.
     pub fn owe(&mut self, identity: &Identity, events: Vec<CloudEvent>) {
-        let owner = owner(identity);
+        let owner = Owner::of(identity);
         let mut owed: BTreeMap<Key, CloudEvent> =
             events.into_iter().map(|event| (Key::of(identity, &event), event)).collect();
         self.queue.retain(|key, _| key.owner != owner || owed.contains_key(key));
@@ -57,14 +76,25 @@ impl Outbox {
             let item = || Item { identity: identity.clone(), event, accepted: false, attempts: 0 };
             self.queue.entry(key).or_insert_with(item);
         }
+        self.make_room();
     }
 
-    /// What to try next: what was tried least, of these the oldest. So an event that the target can't digest does not
-    /// keep the others back.
+    fn make_room(&mut self) {
+        let excess = self.queue.len().saturating_sub(ROOM);
+        if excess == 0 {
+            return;
+        }
+        let mut ranked: Vec<_> = self.queue.iter().collect();
+        ranked.sort_unstable_by_key(turn);
+        let last: Vec<Key> = ranked.into_iter().rev().take(excess).map(|(key, _)| key.clone()).collect();
+        for key in last {
+            self.queue.remove(&key);
+        }
+    }
+
+    /// What to try next.
     pub fn next(&self) -> Option<(Key, Item)> {
-        let rank = |item: &Item| (item.attempts, item.event.time.clone());
-        let first = self.queue.iter().min_by(|a, b| rank(a.1).cmp(&rank(b.1)).then(a.0.cmp(b.0)))?;
-        Some((first.0.clone(), first.1.clone()))
+        self.queue.iter().min_by_key(turn).map(|(key, item)| (key.clone(), item.clone()))
     }
 
     /// An attempt came to nothing.
@@ -83,14 +113,27 @@ impl Outbox {
 
     /// The ledger says so.
     pub fn settled(&mut self, key: Key) {
-        self.queue.remove(&key);
-        self.settled.insert(key);
+        if self.queue.remove(&key).is_some() {
+            self.settled.insert(key);
+        }
+    }
+
+    /// Forgets what was settled about a resource that is gone, or going: the next reconcile, if there is one, reads the
+    /// ledger anew. What is owed about it stays.
+    pub fn forget(&mut self, namespace: &str, name: &str) {
+        self.settled.retain(|Key { owner, .. }| owner.namespace != namespace || owner.name != name);
     }
 
     /// How many events the target has not accepted yet.
     pub fn pending(&self) -> usize {
         self.queue.values().filter(|item| !item.accepted).count()
     }
+}
+
+/// Whose turn it is: what was tried least, of these the oldest. So an event that the target can't digest does not keep
+/// the others back.
+fn turn<'a>((key, item): &(&'a Key, &'a Item)) -> (u32, Option<&'a str>, &'a Key) {
+    (item.attempts, item.event.time.as_deref(), *key)
 }
 
 #[cfg(test)]
@@ -151,6 +194,53 @@ mod tests {
         // Once it is no longer asked for, it need not be remembered.
         outbox.owe(&identity("a"), Vec::new());
         assert!(outbox.settled.is_empty());
+    }
+
+    #[test]
+    fn what_was_settled_is_forgotten_with_its_resource_and_what_is_not_in_the_queue_is_not_remembered() {
+        let mut outbox = Outbox::default();
+        for name in ["a", "b"] {
+            outbox.owe(&identity(name), vec![event("1", "2026-01-01T00:00:00Z")]);
+            let (key, _) = next(&outbox);
+            outbox.settled(key.clone());
+            outbox.settled(key);
+        }
+        outbox.forget("acme", "a");
+        let left: Vec<_> = outbox.settled.iter().map(|key| key.owner.name.as_str()).collect();
+        assert_eq!(left, ["b"]);
+        outbox.owe(&identity("b"), Vec::new());
+        let gone = Key::of(&identity("b"), &event("1", "2026-01-01T00:00:00Z"));
+        outbox.settled(gone);
+        assert!(outbox.settled.is_empty());
+    }
+
+    #[test]
+    fn a_resource_made_anew_does_not_take_back_what_is_owed_about_the_one_before() {
+        let mut outbox = Outbox::default();
+        outbox.owe(&identity("a"), vec![event("1", "2026-01-01T00:00:00Z")]);
+        let anew = Identity { owner_uid: "uid-2".into(), ..identity("a") };
+        outbox.owe(&anew, Vec::new());
+        assert_eq!(next(&outbox).1, "1");
+    }
+
+    #[test]
+    fn a_target_that_never_answers_is_owed_so_much_and_what_was_tried_most_goes_first() {
+        let mut outbox = Outbox::default();
+        let tried = || vec![event("tried", "2026-01-01T00:00:00Z")];
+        outbox.owe(&identity("a"), tried());
+        let (key, _) = next(&outbox);
+        outbox.failed(&key);
+        let many = |count: usize| -> Vec<CloudEvent> {
+            (0..count).map(|number| event(&number.to_string(), "2026-01-02T00:00:00Z")).collect()
+        };
+        outbox.owe(&identity("b"), many(ROOM - 1));
+        assert!(outbox.queue.contains_key(&key), "there is room");
+        outbox.owe(&identity("b"), many(ROOM));
+        assert_eq!(outbox.pending(), ROOM);
+        assert!(!outbox.queue.contains_key(&key));
+        // It is written down still, and so it is asked for again.
+        outbox.owe(&identity("a"), tried());
+        assert_eq!((outbox.pending(), next(&outbox).0), (ROOM, key));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Kept in the record from their opening to some time after their end, so that both can be told, once and with the same
 //! times, however often the operator starts anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use semver::Version;
@@ -15,6 +15,8 @@ use crate::plan::conditions::seconds;
 
 /// So many can be open at once; further ones wait until one of these ends.
 const OPEN: usize = 50;
+/// So many of them are opened as Routine, so that there is room left for those of severity Security.
+const ROUTINE: usize = 25;
 /// So many that have ended are kept.
 const CLOSED: usize = 50;
 
@@ -37,7 +39,7 @@ pub struct Advisory {
     pub closed: Option<Closing>,
 }
 
-/// The end of an advisory for a cluster: a version runs that answers it, or the catalog speaks of it no more.
+/// The end of an advisory for a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closing {
@@ -45,6 +47,18 @@ pub struct Closing {
     pub running: String,
     /// When it was seen.
     pub at: Timestamp,
+    /// Why it is over.
+    pub because: Because,
+}
+
+/// Why an advisory is over for a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Because {
+    /// The release that runs answers it, or one below it on the same minor line.
+    Answered,
+    /// No release that the cluster could move to answers it any more: the catalog speaks of it no longer, or
+    /// `spec.upgrade.version` does not name the line that does.
+    NoLongerOffered,
 }
 
 /// What is known of an advisory that is open.
@@ -63,7 +77,9 @@ pub fn follow(
     policy: &Upgrade,
     now: Timestamp,
 ) -> Vec<Advisory> {
+    let answered = answered(catalog, running);
     let mut fixes = fixes(catalog, running, policy);
+    fixes.retain(|id, _| !answered.contains(id.as_str()));
     let (mut open, mut closed): (Vec<_>, Vec<_>) = recorded.into_iter().partition(|known| known.closed.is_none());
     // As it will be read back.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -73,25 +89,27 @@ pub fn follow(
             true
         }
         None => {
-            let closing = Closing { running: running.version.clone(), at: now };
+            let because = match answered.contains(known.id.as_str()) {
+                true => Because::Answered,
+                false => Because::NoLongerOffered,
+            };
+            let closing = Closing { running: running.version.clone(), at: now, because };
             closed.push(Advisory { closed: Some(closing), ..known.clone() });
             false
         }
     });
-    let mut new: Vec<_> = fixes
-        .into_iter()
-        .map(|(id, fix)| Advisory {
-            id,
-            severity: fix.severity,
-            fixed_in: fix.fixed_in.to_string(),
-            running: running.version.clone(),
-            opened: now,
-            closed: None,
-        })
-        .collect();
-    new.sort_by_key(urgency);
-    new.truncate(OPEN.saturating_sub(open.len()));
-    open.append(&mut new);
+    let new = fixes.into_iter().map(|(id, fix)| Advisory {
+        id,
+        severity: fix.severity,
+        fixed_in: fix.fixed_in.to_string(),
+        running: running.version.clone(),
+        opened: now,
+        closed: None,
+    });
+    let (security, routine): (Vec<_>, Vec<_>) = new.partition(is_security);
+    open.extend(security.into_iter().take(OPEN.saturating_sub(open.len())));
+    let routine_open = open.iter().filter(|known| !is_security(known)).count();
+    open.extend(routine.into_iter().take(ROUTINE.saturating_sub(routine_open).min(OPEN.saturating_sub(open.len()))));
     open.sort_by_key(urgency);
     closed.sort_by_key(|known| (known.closed.as_ref().map(|closing| std::cmp::Reverse(closing.at)), known.id.clone()));
     closed.truncate(CLOSED);
@@ -111,20 +129,29 @@ pub fn open(advisories: &[Advisory]) -> Vec<OpenAdvisory> {
     .collect()
 }
 
-/// What releases above the one that runs answer, on its minor line and on the one that the resource names. What the
-/// running release lists itself is not open.
+/// What the release that runs answers: what it lists, and what those below it on its minor line do. A release need not
+/// list again what an earlier one answered.
+fn answered<'a>(catalog: &'a [EngineRelease], running: &Release) -> BTreeSet<&'a str> {
+    let from = Version::parse(&running.version).ok();
+    let holds = |release: &&EngineRelease| {
+        let versions = Version::parse(&release.version).ok().zip(from.as_ref());
+        let earlier = versions.is_some_and(|(version, from)| version <= *from && line(&version) == line(from));
+        earlier || release.image == running.image
+    };
+    catalog.iter().filter(holds).flat_map(|release| &release.advisories).map(String::as_str).collect()
+}
+
+/// What releases above the one that runs list, on its minor line and on the one that the resource names.
 fn fixes(catalog: &[EngineRelease], running: &Release, policy: &Upgrade) -> BTreeMap<String, Fix> {
     let mut fixes: BTreeMap<String, Fix> = BTreeMap::new();
     let Ok(from) = Version::parse(&running.version) else { return fixes };
     let lines = [Some(line(&from)), policy.version.clone()];
-    let own = catalog.iter().find(|release| release.image == running.image);
-    let answered = own.map_or(&[][..], |release| &release.advisories);
     for release in catalog {
         let Ok(version) = Version::parse(&release.version) else { continue };
         if version <= from || !lines.contains(&Some(line(&version))) {
             continue;
         }
-        for id in release.advisories.iter().filter(|id| !answered.contains(id)) {
+        for id in &release.advisories {
             let fix = Fix { severity: release.severity, fixed_in: version.clone() };
             fixes.entry(id.clone()).and_modify(|known| known.join(&fix)).or_insert(fix);
         }
@@ -144,8 +171,12 @@ impl Fix {
     }
 }
 
+fn is_security(advisory: &Advisory) -> bool {
+    advisory.severity == Severity::Security
+}
+
 fn urgency(advisory: &Advisory) -> (bool, String) {
-    (advisory.severity != Severity::Security, advisory.id.clone())
+    (!is_security(advisory), advisory.id.clone())
 }
 
 #[cfg(test)]
@@ -202,13 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_release_of_the_line_answered_is_not_open_though_the_running_one_does_not_list_it_again() {
+        let catalog = [
+            release("1.4.1", Severity::Routine, &["CVE-1"]),
+            release("1.4.2", Severity::Routine, &["CVE-2"]),
+            release("1.5.0", Severity::Security, &["CVE-1", "CVE-2"]),
+        ];
+        let pinned = Upgrade { version: Some("1.5".into()), ..Upgrade::default() };
+        let open = |version| follow(Vec::new(), &catalog, &running(version), &pinned, at(0));
+        assert!(open("1.4.2").is_empty());
+        assert_eq!(ids(&open("1.4.1")), [("CVE-2", "1.4.2", Severity::Security, true)]);
+    }
+
+    #[test]
     fn an_advisory_keeps_its_time_while_it_is_open_and_is_closed_once() {
         let policy = Upgrade::default();
         let first = followed(Vec::new(), "1.4.2", &policy, 0);
         assert_eq!(followed(first.clone(), "1.4.2", &policy, 60), first);
         let closed = followed(first, "1.4.10", &policy, 120);
         assert_eq!(closed[0].opened, at(0));
-        assert_eq!(closed[0].closed, Some(Closing { running: "1.4.10".into(), at: at(120) }));
+        let closing = Closing { running: "1.4.10".into(), at: at(120), because: Because::Answered };
+        assert_eq!(closed[0].closed, Some(closing));
         assert_eq!(followed(closed.clone(), "1.4.10", &policy, 180), closed);
         assert!(open(&closed).is_empty());
         // Where an older version runs again, it is another opening.
@@ -217,16 +262,41 @@ mod tests {
     }
 
     #[test]
-    fn a_crowded_catalog_closes_nothing_that_is_open_and_the_record_stays_small() {
+    fn an_advisory_that_nothing_on_offer_answers_any_more_is_over_and_was_not_answered() {
+        let pinned = Upgrade { version: Some("1.5".into()), ..Upgrade::default() };
+        let first = followed(Vec::new(), "1.4.10", &pinned, 0);
+        let because = |advisories: &[Advisory]| {
+            advisories.iter().map(|known| known.closed.as_ref().map(|closing| closing.because)).collect::<Vec<_>>()
+        };
+        assert_eq!(because(&first), [None]);
+        // The resource stays on its line after all; or the catalog withdraws the release.
+        let stays = followed(first.clone(), "1.4.10", &Upgrade::default(), 60);
+        assert_eq!(because(&stays), [Some(Because::NoLongerOffered)]);
+        let withdrawn = follow(first.clone(), &catalog()[..3], &running("1.4.10"), &pinned, at(60));
+        assert_eq!(because(&withdrawn), [Some(Because::NoLongerOffered)]);
+        assert_eq!(because(&followed(first, "1.5.0", &pinned, 60)), [Some(Because::Answered)]);
+    }
+
+    #[test]
+    fn a_crowded_catalog_closes_nothing_hides_nothing_of_severity_security_and_the_record_stays_small() {
         let many: Vec<String> = (0..200).map(|number| format!("R{number:03}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let mut catalog = vec![release("1.4.1", Severity::Routine, &many)];
         let policy = Upgrade::default();
         let full = follow(Vec::new(), &catalog, &running("1.4.0"), &policy, at(0));
-        assert_eq!(full.len(), OPEN);
+        assert_eq!(full.len(), ROUTINE);
         catalog.push(release("1.4.2", Severity::Security, &["S"]));
-        assert_eq!(follow(full.clone(), &catalog, &running("1.4.0"), &policy, at(1)), full);
-        let next = follow(full, &catalog, &running("1.4.1"), &policy, at(2));
-        assert_eq!((next.len(), next[0].id.as_str()), (1 + CLOSED, "S"));
+        let found = follow(full.clone(), &catalog, &running("1.4.0"), &policy, at(1));
+        assert_eq!((found[0].id.as_str(), &found[1..]), ("S", &full[..]));
+        let urgent: Vec<String> = (0..200).map(|number| format!("T{number:03}")).collect();
+        catalog.push(release("1.4.3", Severity::Security, &urgent.iter().map(String::as_str).collect::<Vec<_>>()));
+        let crowded = follow(found.clone(), &catalog, &running("1.4.0"), &policy, at(2));
+        assert_eq!(crowded.len(), OPEN);
+        assert!(found.iter().all(|known| crowded.contains(known)));
+        let next = follow(crowded, &catalog, &running("1.4.3"), &policy, at(3));
+        assert_eq!((next.len(), open(&next).len()), (CLOSED, 0));
+        // Nothing that was ever seen grows the record.
+        let back = follow(next, &catalog, &running("1.4.0"), &policy, at(4));
+        assert_eq!(back.len(), OPEN + CLOSED);
     }
 }

@@ -20,7 +20,8 @@ fn lacking(now: &str, target: &str) -> World {
 
 /// Types of the events that a target has not accepted, by name.
 fn owed(world: &World, target: &str) -> Vec<&'static str> {
-    let events = dispatch(&world.observed, &world.settings).owed.remove(target).unwrap_or_default();
+    let mut dispatch = dispatch(&world.observed, &world.settings).expect("a record");
+    let events = dispatch.owed.remove(target).unwrap_or_default();
     let short = |type_: &'static str| type_.trim_start_matches("dev.vectorkeep.").trim_end_matches(".v1");
     let mut types: Vec<_> = events.iter().map(|event| short(event.type_)).collect();
     types.sort_unstable();
@@ -94,6 +95,16 @@ fn a_catalog_that_is_gone_closes_nothing_and_neither_does_a_lost_status() {
     world.settle();
     assert_eq!(world.upgrade().advisories, before);
     assert_eq!(owed(&world, "tickets"), ["advisory.opened"]);
+}
+
+#[test]
+fn what_is_owed_about_a_cluster_is_not_taken_back_when_its_record_goes_at_its_end() {
+    let mut world = lacking(MONDAY, "tickets");
+    world.settle();
+    world.delete();
+    assert_eq!(owed(&world, "tickets"), ["advisory.opened"]);
+    world.observed.custody.record = None;
+    assert_eq!(dispatch(&world.observed, &world.settings), None);
 }
 
 #[test]
