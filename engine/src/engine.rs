@@ -1,12 +1,14 @@
 //! The engine as one value: configuration, gate, metrics, and the loop that unlocks and locks it.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use futures::future::select_all;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use prost::Message;
@@ -206,8 +208,22 @@ impl Engine {
         tracing::info!("the engine is unlocked and serves");
         let config =
             WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
-        let reason = vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()).await;
+        let mut watching = pin!(vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()));
+        let lost = select_all(unlocked.shards().map(|shard| Box::pin(shard.lost())));
+        let reason = tokio::select! {
+            reason = &mut watching => reason,
+            _ = lost => {
+                // Reads would tell what was; and to take the store back would only make both take it again and again.
+                self.gate.blame(Some(Error::new(
+                    Code::NotReady,
+                    "another process has taken this cluster's store over; this one serves it no more",
+                )));
+                self.gate.shut();
+                watching.await
+            }
+        };
         self.gate.shut();
+        self.gate.blame(None);
         drop((maintenance, committing));
         let waited = async {
             while self.gate.in_flight() > 0 {

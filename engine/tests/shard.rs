@@ -323,7 +323,7 @@ async fn a_log_that_another_writer_took_is_not_taken_back() {
     let live = created(&first, "c").await;
     let second = open(&failing.store()).await;
     assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    tokio::time::timeout(std::time::Duration::from_secs(30), first.lost()).await.unwrap();
     assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
     let live = second.collection("c").unwrap();
     second.insert(&live, rows(&[2], 0), None).await.unwrap();

@@ -21,6 +21,7 @@ use object_store::path::Path;
 use slatedb::config::{CompactorOptions, DbReaderOptions, FlushOptions, FlushType, GarbageCollectorOptions, Settings};
 use slatedb::{CloseReason, Db, DbReader, DbReaderMode, ErrorKind, WriteBatch};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Code, Error, Result};
 use crate::storage::format::{self, Formats};
@@ -61,6 +62,7 @@ pub(super) struct Log {
     db: ArcSwap<Db>,
     epoch: AtomicU64,
     closing: AtomicBool,
+    lost: CancellationToken,
 }
 
 impl Log {
@@ -91,6 +93,7 @@ impl Log {
             db: ArcSwap::from_pointee(db),
             epoch: AtomicU64::new(epoch),
             closing: AtomicBool::new(false),
+            lost: CancellationToken::new(),
         });
         let (commits, queue) = mpsc::channel(QUEUE);
         let writer = Writer { log: log.clone(), store, queue, written: 0, acknowledged: mark, recovered };
@@ -106,6 +109,11 @@ impl Log {
     /// The epoch of this writer; every opening raises it.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns once another process is known to have taken the log: what is known here is no longer so.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 
     /// Closes the log for good.
@@ -162,7 +170,8 @@ impl Writer {
             match self.reopen(in_doubt, &refusal, fenced).await {
                 Some(true) => {}
                 Some(false) => {
-                    tracing::error!("another process has taken the shard's log; this one writes no more");
+                    tracing::error!("another process has taken the shard's log; this one serves it no more");
+                    self.log.lost.cancel();
                     let taken = Error::new(Code::Io, "another process has taken the shard's log");
                     return self.refuse_for_ever(&taken).await;
                 }

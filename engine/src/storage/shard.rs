@@ -87,6 +87,11 @@ impl Shard {
         self.log.epoch()
     }
 
+    /// Returns once another process is known to have taken the shard.
+    pub async fn lost(&self) {
+        self.log.lost().await;
+    }
+
     /// The format that the shard is committed to: whatever is written must be understood by every release that knows
     /// it.
     pub fn format(&self) -> u32 {
