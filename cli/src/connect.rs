@@ -1,8 +1,8 @@
 //! `kubectl vectorkeep connect`: the files with what a client trusts and shows, and a program to start from.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
+    fs::{File, OpenOptions},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -83,16 +83,35 @@ fn entry(secret: &Secret, key: &str) -> Option<String> {
     String::from_utf8(value.0.clone()).ok()
 }
 
-/// Writes an entry to a file, a key to one that only its owner can read. Answers the file, if there is such an entry.
+/// Writes an entry to a file, a key to one that only its owner can read, also where the file was there already. Answers the
+/// file, if there is such an entry.
 fn write(secret: &Secret, key: &str, path: PathBuf) -> Result<Option<PathBuf>, Error> {
     let Some(value) = entry(secret, key) else { return Ok(None) };
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
+    let is_key = key.ends_with(".key");
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, if key.ends_with(".key") { 0o600 } else { 0o644 });
-    let written = options.open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, if is_key { 0o600 } else { 0o644 });
+    let written = options.open(&path).and_then(|mut file| {
+        if is_key {
+            confine(&file)?;
+        }
+        file.write_all(value.as_bytes())
+    });
     written.map_err(|source| Error::Write { path: path.clone(), source })?;
     Ok(Some(path))
+}
+
+/// Leaves a file to its owner alone. One that was there already keeps its mode when it is opened.
+#[cfg(unix)]
+fn confine(file: &File) -> io::Result<()> {
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+}
+
+/// Elsewhere than on Unix, the folder says who may read a file.
+#[cfg(not(unix))]
+fn confine(_: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// What to do, with the token only where it was asked for.
@@ -210,6 +229,13 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("a folder");
         let secret = secret([("client.key", "a key")]);
         let path = folder.join("client.key");
+        // Left by something that everybody may read.
+        std::fs::write(&path, "what was there before, and is longer").expect("written");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("set");
+        }
         assert_eq!(write(&secret, "client.key", path.clone()).expect("written"), Some(path.clone()));
         assert_eq!(write(&secret, "ca.crt", folder.join("ca.crt")).expect("nothing to do"), None);
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "a key");

@@ -47,6 +47,9 @@ pub struct CertificateSpec {
     pub private_key: PrivateKey,
     /// Who signs.
     pub issuer_ref: Issuer,
+    /// So many of its requests to the issuer are kept; older releases of cert-manager keep all if nothing is said.
+    #[serde(default)]
+    pub revision_history_limit: i32,
 }
 
 /// Labels and annotations of the secret.

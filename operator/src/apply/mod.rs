@@ -2,9 +2,9 @@
 //!
 //! Order of a running cluster: the mark on the resource, namespace, rights, bounds, policies (so that nothing ever
 //! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
-//! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload, the
-//! order to cert-manager;
-//! orphans last.
+//! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload, then
+//! orphans go. The order to cert-manager comes last: after the record, which remembers it, and where a cert-manager that
+//! does not answer holds nothing else up.
 
 mod secrets;
 mod write;
@@ -64,13 +64,20 @@ pub enum ApplyError {
     Random,
 }
 
+/// By these words alone the API server tells a webhook that does not answer from a fault of its own.
+const UNANSWERED_WEBHOOK: &str = "failed calling webhook";
+
 impl ApplyError {
     /// Whether the API server understood what was asked and said no: repeating it helps only after somebody changed
-    /// something, an admission policy for example.
+    /// something, an admission policy for example, or a webhook that has to be asked and does not answer.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Write { source, .. } => match &**source {
-                kube::Error::Api(status) => matches!(status.code, 400 | 403 | 422),
+                kube::Error::Api(status) => match status.code {
+                    400 | 403 | 422 => true,
+                    500 => status.message.contains(UNANSWERED_WEBHOOK),
+                    _ => false,
+                },
                 _ => false,
             },
             Self::Changed { .. } | Self::Issue(_) | Self::Random => false,
@@ -239,8 +246,8 @@ async fn converge(
         news,
         config,
         stateful_set,
-        order,
         orphans,
+        order,
         next_look: _,
         status,
     } = desired;
@@ -281,13 +288,13 @@ async fn converge(
         writer.note("RollingOut", "the engine's workload is written");
     }
     writer.onto(&data_plane, stateful_set, children.and_then(|children| children.stateful_set.as_ref())).await?;
-    // After the record, which remembers it, and where a cert-manager that does not answer holds nothing else up.
-    if let Change::Apply(_) = &order {
-        writer.note("CertificateOrdered", "cert-manager was told which certificate clients are to see");
-    }
-    writer.namespaced(&data_plane, order).await?;
     for orphan in orphans {
         delete(writer, settings, &data_plane, orphan).await?;
+    }
+    let ordered = matches!(order, Change::Apply(_));
+    writer.namespaced(&data_plane, order).await?;
+    if ordered {
+        writer.note("CertificateOrdered", "cert-manager was told which certificate clients are to see");
     }
     Ok(status)
 }
@@ -347,5 +354,29 @@ async fn delete(
         DeletedKind::CustodySecret => writer.delete::<Secret>(custody, &name, &uid).await,
         DeletedKind::CustodyConfigMap => writer.delete::<ConfigMap>(custody, &name, &uid).await,
         DeletedKind::Namespace => writer.delete_cluster_wide::<Namespace>(&name, &uid).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answered(code: u16, message: &str) -> ApplyError {
+        let source = kube::Error::Api(Status::failure(message, "InternalError").with_code(code).boxed());
+        ApplyError::Write { verb: "applying", kind: "Certificate".into(), name: "a".into(), source: Box::new(source) }
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_is_a_refusal_and_a_fault_that_passes_is_none() {
+        for code in [400, 403, 422] {
+            assert!(answered(code, "no").is_refusal(), "{code}");
+        }
+        let webhook = "Internal error occurred: failed calling webhook \"webhook.cert-manager.io\": connection refused";
+        assert!(answered(500, webhook).is_refusal());
+        for (code, message) in [(500, "etcdserver: request timed out"), (429, "later"), (503, "not yet")] {
+            assert!(!answered(code, message).is_refusal(), "{code}");
+        }
     }
 }

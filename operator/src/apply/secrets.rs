@@ -55,7 +55,7 @@ impl Secrets<'_> {
         let internal_ca = self.authority(&internal_ca_name(&id), internal_ca).await?;
         let trust = match serving {
             Serving::Own(own) => {
-                let Own { ca, leaf, client } = *own;
+                let Own { ca, leaf, client, hitch: _ } = *own;
                 let ca = self.authority(&serving_ca_name(&id), ca).await?;
                 self.leaf(&data_plane, SERVING_TLS, leaf, &ca).await?;
                 if let Some(client) = client {

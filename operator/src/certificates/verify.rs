@@ -23,6 +23,9 @@ pub enum Fault {
     /// Signed by someone else than the CAs that lie beside it.
     #[error("no certificates lead from it to a CA in ca.crt")]
     Path,
+    /// What lies beside it to be trusted is no certificate.
+    #[error("ca.crt, which lies beside it, holds no CA certificate that can be read")]
+    Authority,
     /// Names are missing or too many.
     #[error("it is made for {found:?}, wanted is {wanted:?}")]
     Names {

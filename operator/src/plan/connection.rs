@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use vectorkeep_crds::identity::{client_uri, connection_secret_name};
+use vectorkeep_crds::{
+    identity::{client_uri, connection_secret_name},
+    tls::ClientAuth,
+};
 
 use super::{
-    certificates::{Certificates, LeafChange, Trust},
+    certificates::{Certificates, LeafChange, Serving, Trust, material},
     identity::Identity,
     record,
     refusal::Refusal,
     role_binding,
 };
 use crate::{
+    admin::EngineView,
     certificates::{TlsMaterial, verify},
     observed::{Observed, SecretSeen},
 };
@@ -93,25 +97,32 @@ fn draw(seen: Option<&SecretSeen>) -> Draw {
 
 /// What becomes of the connection secret. Nothing while it is not known what clients are to trust: what they were told to
 /// trust meanwhile, they would hold on to.
+///
+/// Where another CA takes over, all of it waits for the engine: who trusts nothing but what is to come would refuse what
+/// the engine still shows, and who shows what the CA to come signed would be refused by it.
 pub fn publication(observed: &Observed, certificates: &Certificates) -> Option<Publication> {
     if certificates.serving.is_awaited() {
         return None;
     }
-    let refresh_authority = match (certificates.serving.fingerprint(), record::published_authority(observed)) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        // Who trusts nothing but what is to come would refuse what the engine still shows.
-        (Some(current), Some(before)) if are_disjoint(&current, before) => !shows_another(observed, certificates),
-        (Some(current), Some(before)) => current != before,
-    };
-    let (client, refresh_client) = match certificates.serving.own().and_then(|own| own.client.as_ref()) {
-        // What was published is good until then.
-        Some(LeafChange::Make { .. }) => (None, false),
-        change => {
-            let client = change.and_then(LeafChange::material).cloned();
-            let refresh = client_fingerprint(client.as_ref()).as_deref() != record::published_client(observed);
-            (client, refresh)
+    let (current, before) = (certificates.serving.fingerprint(), record::published_authority(observed));
+    let takes_over = current.as_deref().zip(before).is_some_and(|(current, before)| are_disjoint(current, before));
+    let early = takes_over && may_show_another(observed, certificates);
+    let refresh_authority = current.is_some() && current.as_deref() != before && !early;
+    let asked = observed.cluster.spec.tls.client_auth != ClientAuth::None;
+    let (client, refresh_client) = match &certificates.serving {
+        // An order that is withdrawn before it was filled: the engine judges by the CA of before.
+        Serving::Issued(issued) if asked && issued.is_from_before() => {
+            (observed.custody.client.as_ref().and_then(material), false)
         }
+        serving => match serving.own().and_then(|own| own.client.as_ref()) {
+            // What was published is good until then.
+            Some(LeafChange::Make { .. }) => (None, false),
+            change => {
+                let client = change.and_then(LeafChange::material).cloned();
+                let differs = client_fingerprint(client.as_ref()).as_deref() != record::published_client(observed);
+                (client, differs && !early)
+            }
+        },
     };
     Some(Publication { client, refresh_client, refresh_authority })
 }
@@ -126,9 +137,13 @@ fn are_disjoint(a: &str, b: &str) -> bool {
     a.split(',').all(|fingerprint| b.split(',').all(|other| other != fingerprint))
 }
 
-/// Whether the engine says that it shows another certificate than the one that it is to show.
-fn shows_another(observed: &Observed, certificates: &Certificates) -> bool {
-    let shown = observed.engine.answer().and_then(|status| status.serving_certificate.as_ref());
+/// Whether the engine shows another certificate than the one that it is to show, or has not been asked yet, which it is
+/// within seconds. Of one that is silent nobody knows when it will say more.
+fn may_show_another(observed: &Observed, certificates: &Certificates) -> bool {
+    let shown = match &observed.engine {
+        EngineView::NotAsked => return true,
+        view => view.answer().and_then(|status| status.serving_certificate.as_ref()),
+    };
     let wanted = certificates.serving.certificate().and_then(|certificate| verify::fingerprint(certificate).ok());
     shown.is_some_and(|shown| wanted.is_none_or(|wanted| !shown.sha256.eq_ignore_ascii_case(&wanted)))
 }

@@ -153,10 +153,10 @@ pub struct Desired {
     pub config: Change<ConfigMap>,
     /// The workload.
     pub stateful_set: Change<StatefulSet>,
-    /// What cert-manager is told, written only after that is remembered.
-    pub order: Change<Certificate>,
-    /// What is no longer wanted, last.
+    /// What is no longer wanted.
     pub orphans: Vec<Deletion>,
+    /// What cert-manager is told, last: only after that is remembered, and so that it holds nothing else up.
+    pub order: Change<Certificate>,
     /// When to look again, if nothing calls before.
     pub next_look: Option<Timestamp>,
     /// What to report.

@@ -359,8 +359,14 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
 }
 
 /// Reasons that only a person can do something about.
-const NEEDS_A_PERSON: [&str; 5] =
-    ["KeyRefused", "KeyInvalid", "PoliciesNotEnforced", "FormatUnknown", "CertManagerMissing"];
+const NEEDS_A_PERSON: [&str; 6] = [
+    "KeyRefused",
+    "KeyInvalid",
+    "PoliciesNotEnforced",
+    "FormatUnknown",
+    "CertManagerMissing",
+    "IssuedCertificateUnusable",
+];
 
 fn reconciling(ready: &Verdict) -> Verdict {
     if ready.holds == Some(true) || NEEDS_A_PERSON.contains(&ready.reason) {
@@ -379,9 +385,7 @@ fn stalled(ready: &Verdict) -> Verdict {
 }
 
 fn certificates_valid(observed: &Observed, certificates: &Certificates) -> Verdict {
-    if let Serving::Issued(issued) = &certificates.serving
-        && let Some(hitch) = &issued.hitch
-    {
+    if let Some(hitch) = certificates.serving.hitch() {
         return Verdict::no(hitch.reason, hitch.message.clone());
     }
     let own = certificates.serving.own();

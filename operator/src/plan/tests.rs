@@ -170,7 +170,7 @@ impl World {
             custody.fleet = Some(object);
         }
         if let Serving::Own(own) = certificates.serving {
-            let Own { ca, leaf, client } = *own;
+            let Own { ca, leaf, client, hitch: _ } = *own;
             let ca = make_ca(&mut custody.serving_ca, ca, now);
             if let Some(client) = client {
                 make(&mut custody.client, client, &ca, now);

@@ -31,6 +31,27 @@ spec:
       schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 "#;
 
+/// A webhook of cert-manager behind which nobody answers.
+const SILENT_WEBHOOK: &str = r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: cert-manager-webhook}
+webhooks:
+  - name: webhook.cert-manager.io
+    admissionReviewVersions: [v1]
+    sideEffects: None
+    failurePolicy: Fail
+    clientConfig: {url: "https://127.0.0.1:1/validate"}
+    rules: [{apiGroups: [cert-manager.io], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [certificates]}]
+"#;
+
+/// How often the operator wrote an order, as it says: a write that changes nothing leaves no other trace.
+fn orders_written(operator: &Operator) -> usize {
+    let log = operator.log();
+    let entries = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    entries.filter(|entry| entry["fields"]["message"] == "applied" && entry["fields"]["kind"] == "Certificate").count()
+}
+
 /// Plays cert-manager: it fills the secret of an order and says so. Answers the issuer's CA.
 async fn fill(world: &World, order: &Certificate) -> TlsMaterial {
     let now = Timestamp::now();
@@ -91,9 +112,9 @@ async fn an_order_waits_for_cert_manager_is_filled_by_it_and_is_withdrawn_before
     world.until_condition("support", "CertificatesValid", "True", "IssuedByCertManager").await;
     let published = || entry(&world, &world.namespace, "support-connection", "ca.crt");
     assert_eq!(published().await, Some(ca.certificate.clone()));
-    let settled = orders.get(NAME).await.expect("there").resource_version();
+    // Longer than the resync.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(orders.get(NAME).await.expect("there").resource_version(), settled, "it is told once");
+    assert_eq!(orders_written(&operator), 1, "it is told once");
 
     // What rights can't say, admission says.
     let kubeconfig = world.operator_kubeconfig(None);
@@ -122,6 +143,29 @@ async fn an_order_waits_for_cert_manager_is_filled_by_it_and_is_withdrawn_before
     world.until_condition("support", "CertificatesValid", "True", "Valid").await;
     world.until("the own CA published", || async { (published().await? != issued).then_some(()) }).await;
     assert_clean(&world, &operator).await;
+    world.clean_up().await;
+    kubectl(world.kubeconfig(), &["delete", "crd", "certificates.cert-manager.io"], "");
+}
+
+#[tokio::test]
+async fn a_cert_manager_that_does_not_answer_is_told_and_holds_nothing_else_up() {
+    let world = World::new().await;
+    for definition in [SILENT_WEBHOOK, DEFINITION] {
+        kubectl(world.kubeconfig(), &["apply", "-f", "-"], definition);
+    }
+    let (_operator, _engines) = ready(&world, LOCAL).await;
+    let policies: Api<NetworkPolicy> = Api::namespaced(world.client.clone(), &world.data_plane("support"));
+    assert!(policies.get_opt("engine-clients").await.expect("readable").is_some());
+    world.apply("support", "{encryption: {local: {}}, tls: {issuerRef: {name: corporate}}}").await;
+    let refused = world.until_condition("support", "Stalled", "True", "WriteRefused").await;
+    assert!(refused.message.contains("failed calling webhook"), "{}", refused.message);
+    let clients = policies.get_opt("engine-clients").await.expect("readable");
+    assert!(clients.is_none(), "who was taken off the list has no access any more");
+    world.until_condition("support", "Ready", "True", "Serving").await;
+
+    kubectl(world.kubeconfig(), &["delete", "validatingwebhookconfiguration", "cert-manager-webhook"], "");
+    world.until_condition("support", "Stalled", "False", "Settled").await;
+    world.until_condition("support", "CertificatesValid", "False", "WaitingForIssuer").await;
     world.clean_up().await;
     kubectl(world.kubeconfig(), &["delete", "crd", "certificates.cert-manager.io"], "");
 }

@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// Nothing announces what becomes of an order; while it is waited for, it is looked at so often.
-const WAIT: SignedDuration = SignedDuration::from_secs(10);
+/// Nothing announces what becomes of an order, apart from the secret that it fills; it is looked at so often.
+const WAIT: SignedDuration = SignedDuration::from_secs(30);
 /// So often it is looked whether cert-manager was installed.
 const UNSERVED: SignedDuration = SignedDuration::from_secs(60);
 
@@ -76,6 +76,11 @@ impl Issued {
     /// What clients are to trust, as soon as there is a certificate.
     pub fn trust(&self) -> Option<&Trust> {
         self.held.as_ref().map(|held| &held.trust)
+    }
+
+    /// Whether the cluster's own CA signed the certificate that is there.
+    pub fn is_from_before(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.from_before)
     }
 
     /// Whether clients' certificates can be judged, if they are to be.
@@ -130,6 +135,7 @@ pub fn order(
                 rotation_policy: "Always".to_owned(),
             },
             issuer_ref: Issuer { name: issuer.name.clone(), kind: issuer.kind.clone(), group: issuer.group.clone() },
+            revision_history_limit: 1,
         },
     );
     certificate.metadata = metadata;
@@ -150,7 +156,7 @@ pub fn is_ordered(spec: &VectorClusterSpec, observed: &Observed) -> bool {
     spec.tls.issuer_ref.is_some() || matches!(issuance(observed), Issuance::Ordered(_))
 }
 
-/// How it stands with the issuer's certificate; nothing where the cluster's own CA signs.
+/// How it stands with the issuer's certificate; nothing where the cluster's own CA alone signs.
 pub(super) fn judge(
     identity: &Identity,
     spec: &VectorClusterSpec,
@@ -163,27 +169,33 @@ pub(super) fn judge(
     }
     let own = observed.custody.serving_ca.as_ref().and_then(Authority::read);
     let seen = observed.children.as_ref().and_then(|children| children.serving_tls.as_ref());
-    let held = seen.and_then(|seen| Held::read(seen, own.as_ref()));
-    let Some(issuer) = &spec.tls.issuer_ref else {
-        return Some(Issued { held, hitch: Some(withdrawing()), report: String::new() });
+    // What can't be relied on is as good as nothing, and has to be told.
+    let (held, fault) = match seen.map(|seen| Held::read(seen, own.as_ref())) {
+        Some(Ok(held)) => (held, None),
+        Some(Err(fault)) => (None, Some(fault)),
+        None => (None, None),
     };
     let live = match issuance(observed) {
-        Issuance::Unserved => {
-            let hitch = unserved(issuer, held.as_ref());
-            return Some(Issued { held, hitch: Some(hitch), report: String::new() });
-        }
         Issuance::Ordered(live) => Some(&**live),
-        Issuance::None => None,
+        Issuance::None | Issuance::Unserved => None,
     };
+    let Some(issuer) = &spec.tls.issuer_ref else {
+        return Some(Issued { held, hitch: Some(withdrawing(live)), report: String::new() });
+    };
+    if let Issuance::Unserved = issuance(observed) {
+        let hitch = unserved(issuer, held.as_ref());
+        return Some(Issued { held, hitch: Some(hitch), report: String::new() });
+    }
     let complaint = live.and_then(Certificate::complaint);
     let filled = live.is_some_and(Certificate::is_filled);
-    let hitch = match held.as_ref().filter(|held| filled && !held.from_before) {
-        Some(held) => {
+    let hitch = match (&held, fault) {
+        (Some(held), _) if filled && !held.from_before => {
             let wanted = request::serving(identity, spec, lives, None);
             let fault = verify::issued(&held.material, &wanted.dns_names, now).err();
             fault.map(|fault| unusable(issuer, identity, &fault))
         }
-        None => Some(waiting(issuer, complaint.as_deref(), held.as_ref())),
+        (None, Some(fault)) if filled => Some(unusable(issuer, identity, &fault)),
+        _ => Some(waiting(issuer, complaint.as_deref(), held.as_ref())),
     };
     let report = held.as_ref().map(|held| report(issuer, held, complaint.as_deref())).unwrap_or_default();
     Some(Issued { held, hitch, report })
@@ -195,42 +207,47 @@ fn issuance(observed: &Observed) -> &Issuance {
 }
 
 impl Held {
-    /// What a secret holds; nothing if it is no certificate with its key. `ca.crt` may be missing.
-    fn read(seen: &SecretSeen, own: Option<&Authority>) -> Option<Self> {
-        let certificate = text(seen, "tls.crt")?;
+    /// What a secret holds; nothing if it is no certificate with its key. `ca.crt` may be missing, but not be something
+    /// that nobody can trust.
+    fn read(seen: &SecretSeen, own: Option<&Authority>) -> Result<Option<Self>, Fault> {
+        let (Some(certificate), Some(key)) = (text(seen, "tls.crt"), seen.entry("tls.key")) else { return Ok(None) };
+        let Ok(validity) = verify::validity(&certificate) else { return Ok(None) };
         let signer = own.filter(|own| own.has_signed(&certificate));
         let trust = match signer {
             Some(own) => Trust::Certificates(own.bundle()),
-            None => trust(&text(seen, "ca.crt").unwrap_or_default(), own),
+            None => trust(seen, own)?,
         };
-        Some(Self {
-            validity: verify::validity(&certificate).ok()?,
-            material: TlsMaterial {
-                certificate,
-                key: seen.entry("tls.key")?.clone(),
-                authority: trust.certificates().unwrap_or_default().to_owned(),
-            },
-            trust,
-            from_before: signer.is_some(),
-        })
+        let authority = trust.certificates().unwrap_or_default().to_owned();
+        let material = TlsMaterial { certificate, key: key.clone(), authority };
+        Ok(Some(Self { material, validity, trust, from_before: signer.is_some() }))
     }
 }
 
 /// What clients are to trust for a certificate of an issuer. Where that names no CA, cert-manager leaves the entry as it
 /// is, with the cluster's own CA of before.
-fn trust(authority: &str, own: Option<&Authority>) -> Trust {
-    let own = own.map(Authority::fingerprints).unwrap_or_default();
-    match verify::fingerprints(authority).iter().all(|found| own.contains(found)) {
-        true => Trust::System,
-        false => Trust::Certificates(authority.to_owned()),
+fn trust(seen: &SecretSeen, own: Option<&Authority>) -> Result<Trust, Fault> {
+    if seen.entry("ca.crt").is_none_or(|given| given.reveal().is_empty()) {
+        return Ok(Trust::System);
     }
+    let authority = text(seen, "ca.crt").ok_or(Fault::Authority)?;
+    let found = verify::fingerprints(&authority);
+    if found.is_empty() {
+        return Err(Fault::Authority);
+    }
+    let own = own.map(Authority::fingerprints).unwrap_or_default();
+    Ok(match found.iter().all(|found| own.contains(found)) {
+        true => Trust::System,
+        false => Trust::Certificates(authority),
+    })
 }
 
-fn withdrawing() -> Hitch {
+fn withdrawing(order: Option<&Certificate>) -> Hitch {
+    // Deleted, it is gone at once, unless somebody else's mark holds it.
+    let is_held_up = order.is_some_and(|order| order.metadata.deletion_timestamp.is_some());
     Hitch {
         reason: "WithdrawingOrder",
         message: "the order to cert-manager is being withdrawn; then the cluster's own CA signs again".to_owned(),
-        look: SignedDuration::ZERO,
+        look: if is_held_up { WAIT } else { SignedDuration::ZERO },
     }
 }
 
@@ -238,7 +255,8 @@ fn unusable(issuer: &IssuerRef, identity: &Identity, fault: &Fault) -> Hitch {
     Hitch {
         reason: "IssuedCertificateUnusable",
         message: format!(
-            "the certificate that {} signed can't be used: {fault}. Correct the issuer, and have cert-manager issue it              anew: delete the secret {SERVING_TLS} in the namespace {}",
+            "the certificate that {} signed can't be used: {fault}. Correct the issuer; then an administrator has to \
+             delete the secret {SERVING_TLS} in the namespace {}, so that cert-manager issues it anew",
             called(issuer),
             identity.namespace
         ),
@@ -279,6 +297,9 @@ fn waiting(issuer: &IssuerRef, complaint: Option<&str>, held: Option<&Held>) -> 
 
 fn meanwhile(held: Option<&Held>) -> String {
     match held {
+        Some(held) if held.from_before => {
+            ". Clients see the certificate from before, which the cluster's own CA renews meanwhile".to_owned()
+        }
         Some(held) => {
             format!(". Clients see the certificate from before, which ends at {}", seconds(held.validity.not_after))
         }

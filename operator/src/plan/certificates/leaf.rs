@@ -124,7 +124,7 @@ pub(super) fn renewals(leaves: &[&LeafChange], now: Timestamp) -> Vec<Timestamp>
 }
 
 /// A certificate from the entries of a secret in cert-manager's shape.
-pub(super) fn material(seen: &SecretSeen) -> Option<TlsMaterial> {
+pub fn material(seen: &SecretSeen) -> Option<TlsMaterial> {
     Some(TlsMaterial {
         certificate: text(seen, "tls.crt")?,
         key: seen.entry("tls.key")?.clone(),

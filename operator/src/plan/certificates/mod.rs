@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use vectorkeep_crds::VectorClusterSpec;
 
 pub use authority::{Authority, AuthorityChange, Phase};
-pub use leaf::LeafChange;
+pub use leaf::{LeafChange, material};
 pub use rotation::{Role, Rotation, has_unreadable_request};
 pub use serving::{Own, Serving, Trust};
 

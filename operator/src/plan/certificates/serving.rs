@@ -5,7 +5,7 @@ use vectorkeep_crds::{VectorClusterSpec, tls::ClientAuth};
 
 use super::{
     authority::AuthorityChange,
-    issuer::{self, Issued},
+    issuer::{self, Hitch, Issued},
     leaf::{self, LeafChange},
     request::{self, Lives},
     rotation::{Asked, Circumstances, Role, Rotation},
@@ -19,7 +19,8 @@ use crate::{
 /// Who signs what clients see.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Serving {
-    /// The cluster's own CA.
+    /// The cluster's own CA; also while an issuer that is to sign in its place has not done so yet, so that a cluster that
+    /// serves goes on as it did, however long that takes.
     Own(Box<Own>),
     /// The issuer that the resource names: cert-manager writes the certificate. The cluster's own CA rests meanwhile, so
     /// that clients find the one that they knew should the issuer go.
@@ -35,6 +36,8 @@ pub struct Own {
     pub leaf: LeafChange,
     /// What clients are given to show, where they are asked for it.
     pub client: Option<LeafChange>,
+    /// Why the issuer that the resource names has not taken its place yet, if it names one.
+    pub hitch: Option<Hitch>,
 }
 
 /// What clients are to trust.
@@ -82,10 +85,16 @@ impl Serving {
         lives: &Lives,
         now: Timestamp,
     ) -> Planned {
-        if let Some(issued) = issuer::judge(identity, spec, observed, lives, now) {
-            let moments = issued.next(now).into_iter().collect();
-            return Planned { change: Self::Issued(Box::new(issued)), moments, rotation: None };
-        }
+        let hitch = match issuer::judge(identity, spec, observed, lives, now) {
+            // What is written then, cert-manager replaces once the issuer has signed; and what it wrote meanwhile stays, since
+            // only the version that was read is replaced.
+            Some(issued) if spec.tls.issuer_ref.is_some() && issued.is_from_before() => issued.hitch,
+            Some(issued) => {
+                let moments = issued.next(now).into_iter().collect();
+                return Planned { change: Self::Issued(Box::new(issued)), moments, rotation: None };
+            }
+            None => None,
+        };
         let seen = observed.children.as_ref().and_then(|children| children.serving_tls.as_ref());
         let engine = observed.engine.answer();
         let circumstances = Circumstances {
@@ -105,6 +114,7 @@ impl Serving {
         let client = (spec.tls.client_auth != ClientAuth::None)
             .then(|| leaf::change(request::client(identity, lives), observed.custody.client.as_ref(), &ca, now));
         let mut moments = circumstances.moments(&ca);
+        moments.extend(hitch.as_ref().map(|hitch| now + hitch.look));
         moments.extend(leaf::renewals(&[&leaf], now));
         if let Some(client) = &client {
             moments.extend(leaf::renewals(&[client], now));
@@ -112,7 +122,7 @@ impl Serving {
             moments.extend((!client.is_keep()).then_some(now));
         }
         let rotation = circumstances.report(&ca);
-        Planned { change: Self::Own(Box::new(Own { ca, leaf, client })), moments, rotation }
+        Planned { change: Self::Own(Box::new(Own { ca, leaf, client, hitch })), moments, rotation }
     }
 
     /// The cluster's own CA and what it signs, where it does.
@@ -120,6 +130,14 @@ impl Serving {
         match self {
             Self::Own(own) => Some(own),
             Self::Issued(_) => None,
+        }
+    }
+
+    /// Why the certificate that is there is not the one that is wanted of an issuer.
+    pub fn hitch(&self) -> Option<&Hitch> {
+        match self {
+            Self::Own(own) => own.hitch.as_ref(),
+            Self::Issued(issued) => issued.hitch.as_ref(),
         }
     }
 

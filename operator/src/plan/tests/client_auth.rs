@@ -6,7 +6,10 @@ use rustls::{RootCertStore, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use vectorkeep_crds::tls::ClientAuth;
 
-use super::*;
+use super::{
+    issuer_ref::{corporate, issue_as_ordered, set_issuer},
+    *,
+};
 use crate::certificates::verify;
 
 fn running(client_auth: &str) -> World {
@@ -125,11 +128,61 @@ fn it_is_taken_back_where_it_is_asked_for_no_longer() {
 }
 
 #[test]
-fn clients_of_an_issuer_get_theirs_from_it() {
+fn clients_keep_what_they_show_until_the_engine_judges_by_the_issuers_ca_and_get_it_back_after_it() {
     let mut world = running("Required");
-    world.observed.cluster.spec.tls.issuer_ref = Some(serde_yaml_ng::from_str("{name: corporate}").expect("an issuer"));
+    let given = publication(&world).client.expect("something to show");
+    set_issuer(&mut world, Some("corporate"));
+    for _ in 0..2 {
+        let kept = publication(&world);
+        assert!(!kept.refresh_client && kept.client.as_ref() == Some(&given), "the engine judges by the CA of before");
+        world.settle();
+    }
+    let ca = corporate(&world);
+    issue_as_ordered(&mut world, &ca);
+    assert!(!publication(&world).refresh_client, "nor does the engine show what the issuer signed");
+    world.settle();
+    world.start_engine();
+    let taken = publication(&world);
+    assert!(taken.refresh_authority && taken.refresh_client && taken.client.is_none(), "theirs come from the issuer");
+    world.settle();
+
+    set_issuer(&mut world, None);
+    world.settle();
+    let early = publication(&world);
+    assert!(!early.refresh_authority && !early.refresh_client, "the engine judges by the issuer's CA");
+    world.start_engine();
+    let back = publication(&world);
+    assert!(back.refresh_authority && back.refresh_client && back.client.as_ref() == Some(&given));
+    world.settle();
+    assert!(!publication(&world).refresh_client);
+}
+
+#[test]
+fn an_order_that_is_withdrawn_before_it_was_filled_takes_nothing_from_clients() {
+    let mut world = running("Required");
+    let given = publication(&world).client.expect("something to show");
+    set_issuer(&mut world, Some("mistyped"));
+    world.settle();
+    set_issuer(&mut world, None);
+    assert!(world.desired().certificates.serving.own().is_none(), "the order is still there");
+    let kept = publication(&world);
+    assert!(!kept.refresh_client && kept.client.as_ref() == Some(&given));
+    world.settle();
+    assert!(world.desired().certificates.serving.own().is_some());
+    assert_eq!(publication(&world).client, Some(given));
+}
+
+#[test]
+fn what_a_ca_that_was_made_anew_signed_is_given_once_the_engine_judges_by_it() {
+    let mut world = running("Required");
+    let before = publication(&world).client.expect("something to show");
+    world.observed.custody.serving_ca = None;
+    world.settle();
+    let early = publication(&world);
+    assert!(!early.refresh_authority && !early.refresh_client && early.client.as_ref() != Some(&before));
+    world.start_engine();
     let given = publication(&world);
-    assert!(given.refresh_client && given.client.is_none());
+    assert!(given.refresh_authority && given.refresh_client);
 }
 
 #[test]

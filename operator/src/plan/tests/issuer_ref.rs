@@ -10,7 +10,7 @@ use crate::{
 const CORPORATE: &str = "tls: {issuerRef: {name: corporate}, dnsNames: [vector.acme.example]}";
 
 /// The issuer's CA.
-fn corporate(world: &World) -> TlsMaterial {
+pub(super) fn corporate(world: &World) -> TlsMaterial {
     let request = AuthorityRequest {
         common_name: "corporate".into(),
         own_dns: vec!["cluster.local".into()],
@@ -55,7 +55,7 @@ fn fill(world: &mut World, ca: &TlsMaterial, names: &[String], authority: Option
     say(world, "{type: Ready, status: 'True', reason: Ready}");
 }
 
-fn issue_as_ordered(world: &mut World, ca: &TlsMaterial) {
+pub(super) fn issue_as_ordered(world: &mut World, ca: &TlsMaterial) {
     let names = order(world).spec.dns_names.clone();
     fill(world, ca, &names, Some(&ca.certificate));
 }
@@ -71,7 +71,7 @@ fn served() -> (World, TlsMaterial) {
     (world, ca)
 }
 
-fn set_issuer(world: &mut World, name: Option<&str>) {
+pub(super) fn set_issuer(world: &mut World, name: Option<&str>) {
     let tls = &mut world.observed.cluster.spec.tls;
     tls.issuer_ref = name.map(|name| serde_yaml_ng::from_str(&format!("{{name: {name}}}")).expect("an issuer"));
 }
@@ -105,7 +105,7 @@ fn a_new_cluster_waits_for_its_issuer_and_gives_clients_nothing_to_trust_meanwhi
         assert!(world.condition(type_).message.contains("the ClusterIssuer corporate (cert-manager.io)"));
     }
     assert_eq!(world.condition(types::STALLED).status, "False");
-    assert_eq!(world.desired().next_look, Some(world.now + SignedDuration::from_secs(10)));
+    assert_eq!(world.desired().next_look, Some(world.now + SignedDuration::from_secs(30)));
 
     let ca = corporate(&world);
     issue_as_ordered(&mut world, &ca);
@@ -137,6 +137,7 @@ fn the_order_asks_for_what_the_operator_would_have_made() {
     assert_eq!(spec.usages, ["digital signature", "server auth"]);
     assert_eq!(spec.secret_name, "engine-serving-tls");
     assert_eq!(spec.private_key.rotation_policy, "Always");
+    assert_eq!(spec.revision_history_limit, 1, "requests of the past don't pile up");
     // By this the operator notices that the secret is filled.
     assert_eq!(spec.secret_template.labels, own.identity().labels());
     assert_eq!((spec.issuer_ref.kind.as_str(), spec.issuer_ref.group.as_str()), ("ClusterIssuer", "cert-manager.io"));
@@ -172,6 +173,10 @@ fn a_cluster_that_serves_goes_on_with_its_certificate_until_the_issuer_signed_an
     issue_as_ordered(&mut world, &ca);
     assert_eq!(condition(&world, types::CERTIFICATES_VALID), "False Reloading");
     assert!(!refreshes(&world), "clients that trust it alone would refuse what the engine still shows");
+    // An operator that just became the leader does not know what the engine shows.
+    let engine = std::mem::take(&mut world.observed.engine);
+    assert!(!refreshes(&world), "the engine was not asked yet");
+    world.observed.engine = engine;
     world.settle();
     assert_eq!(published(&world), known.as_deref());
     world.start_engine();
@@ -179,6 +184,32 @@ fn a_cluster_that_serves_goes_on_with_its_certificate_until_the_issuer_signed_an
     world.settle();
     assert_eq!(condition(&world, types::CERTIFICATES_VALID), "True IssuedByCertManager");
     assert_ne!(published(&world), known.as_deref());
+}
+
+#[test]
+fn until_the_issuer_has_signed_the_certificate_from_before_is_renewed() {
+    for installed in [true, false] {
+        let mut world = World::running(AWS);
+        let (before, known) = (shown(&mut world), published(&world).map(str::to_owned));
+        set_issuer(&mut world, Some("mistyped"));
+        if !installed {
+            world.children().issuance = Issuance::Unserved;
+        }
+        world.settle();
+        assert_eq!(shown(&mut world), before);
+        world.now += SignedDuration::from_hours(1441);
+        world.settle();
+        world.start_engine();
+        world.settle();
+        assert_ne!(shown(&mut world), before, "two thirds of its life were over");
+        assert_eq!(published(&world), known.as_deref());
+        assert_eq!(condition(&world, types::READY), "True Serving");
+        let reason = if installed { "False WaitingForIssuer" } else { "False CertManagerMissing" };
+        assert_eq!(condition(&world, types::CERTIFICATES_VALID), reason);
+        assert!(world.condition(types::CERTIFICATES_VALID).message.contains("own CA renews"));
+        let look = if installed { 30 } else { 60 };
+        assert_eq!(world.desired().next_look, Some(world.now + SignedDuration::from_secs(look)));
+    }
 }
 
 #[test]
@@ -231,6 +262,11 @@ fn without_an_issuer_the_order_goes_first_and_then_the_ca_of_before_signs_again(
     assert!(desired.certificates.serving.own().is_none(), "cert-manager would correct what it finds there");
     assert_eq!(desired.next_look, Some(world.now), "nothing announces that it is gone");
     assert_eq!(condition(&world, types::CERTIFICATES_VALID), "False WithdrawingOrder");
+    let mut held_up = world.clone();
+    let Issuance::Ordered(order) = &mut held_up.children().issuance else { panic!("nothing is ordered") };
+    order.metadata.deletion_timestamp = serde_json::from_str("\"2026-06-01T12:00:00Z\"").expect("a time");
+    let look = Some(held_up.now + SignedDuration::from_secs(30));
+    assert_eq!(held_up.desired().next_look, look, "what somebody holds up is not looked at all the time");
     world.carry_out(*desired);
     let certificates = world.desired().certificates;
     let leaf = &certificates.serving.own().expect("it signs").leaf;
@@ -283,9 +319,34 @@ fn an_issued_certificate_that_is_not_what_was_ordered_is_told() {
     fill(&mut world, &ca, &names, Some(&other.certificate));
     let message = world.condition(types::CERTIFICATES_VALID).message;
     assert!(message.contains("no certificates lead from it to a CA in ca.crt"), "{message}");
+    assert!(message.contains("an administrator has to delete") && !message.contains("  "), "{message}");
+    assert_eq!(world.desired().next_look, Some(world.now + SignedDuration::from_secs(30)));
     issue_as_ordered(&mut world, &ca);
     world.now += SignedDuration::from_hours(2161);
     assert_eq!(condition(&world, types::CERTIFICATES_VALID), "False IssuedCertificateUnusable");
+}
+
+#[test]
+fn a_ca_that_can_not_be_read_is_told_and_nobody_is_made_to_trust_anything() {
+    for new in [true, false] {
+        let (mut world, ca) = if new {
+            let mut world = World::new(&format!("{AWS}\n{CORPORATE}"));
+            world.settle();
+            let ca = corporate(&world);
+            (world, ca)
+        } else {
+            served()
+        };
+        let names = order(&world).spec.dns_names.clone();
+        fill(&mut world, &ca, &names, Some("garbage"));
+        assert_eq!(world.desired().connection, None);
+        assert_eq!(condition(&world, types::CERTIFICATES_VALID), "False IssuedCertificateUnusable");
+        let message = world.condition(types::CERTIFICATES_VALID).message;
+        assert!(message.contains("ca.crt, which lies beside it, holds no CA certificate"), "{message}");
+        let ready = if new { "False IssuedCertificateUnusable" } else { "True Serving" };
+        assert_eq!(condition(&world, types::READY), ready);
+        assert_eq!(world.condition(types::STALLED).status, if new { "True" } else { "False" });
+    }
 }
 
 #[test]
