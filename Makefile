@@ -90,6 +90,8 @@ engine-under-pymilvus-2.6:
 
 .PHONY: test-e2e
 test-e2e: build lab ## The whole product on a real cluster
+	$(call step,building what only these tests install)
+	$(LAB) build --for tests
 	$(call step,end-to-end tests)
 	$(PYTHON3) -m pytest -q e2e/tests
 

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from .cluster import LAB, Cluster
-from .shell import CACHE, program, run
+from .shell import CACHE, CommandFailed, program, run
 
 # The domain is reserved (RFC 2606): no registry can answer to it, so a node can only use what was loaded into it.
 REGISTRY = "vectorkeep.invalid"
@@ -46,6 +46,14 @@ def mislabelled(cluster: Cluster) -> str:
     """A release that starts and serves, but is not the version that it is offered as: the next patch, in another image."""
     other = ("--file", "/etc/mislabelled=/etc/debian_version")
     return _image(cluster, "engine-mislabelled", "examples/next_patch", "--path", ENGINE, *other)
+
+
+def cert_manager(cluster: Cluster) -> str:
+    """cert-manager's controllers, as the lab builds them."""
+    built = CACHE / "lab" / "current" / "cert-manager"
+    if not built.exists():
+        raise CommandFailed(f"{built} is missing: run `e2e/lab/lab build --for tests` first")
+    return _image(cluster, "cert-manager", str(built))
 
 
 def _image(cluster: Cluster, name: str, binary: str, *options: str) -> str:

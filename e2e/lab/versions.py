@@ -116,6 +116,7 @@ GROUPS = {
             "1 min",
         ),
         Group("helm", "helm", {"helm": "helm.sh/helm/v4/cmd/helm"}, "2 min"),
+        Group("cert-manager", "cert-manager", {"cert-manager": "."}, "1 min"),
         Group(
             "conformance",
             "kubernetes",
@@ -130,4 +131,5 @@ GROUPS = {
 # What each mode of the lab needs.
 CONTROL_PLANE = ("etcd", "apiserver")
 CLUSTER = (*CONTROL_PLANE, "node", "containerd", "cni", "netpol", "pause", "coredns", "local-path", "helm")
+TESTS = (*CLUSTER, "cert-manager")
 CONFORMANCE = (*CLUSTER, "conformance")

@@ -2,10 +2,20 @@
 import ipaddress
 import json
 import pathlib
+import re
 import unittest
 
 from lab import addons, conformance, layout, network, versions
 from lab.errors import LabError
+
+
+def pins(module: str) -> dict[str, str]:
+    """The version that go/`module`/go.mod gives each library."""
+    text = (versions.GO_MODULES / module / "go.mod").read_text()
+    text = re.sub(r"^exclude \(.*?^\)", "", text, flags=re.MULTILINE | re.DOTALL)
+    required = re.findall(r"^\s+(\S+) (v\S+)", text, re.MULTILINE)
+    replaced = re.findall(r"^\s+(\S+) => \S+ (v\S+)", text, re.MULTILINE)
+    return dict(required) | dict(replaced)
 
 
 class Addresses(unittest.TestCase):
@@ -34,8 +44,17 @@ class Pins(unittest.TestCase):
             self.assertTrue((group.folder / "go.mod").is_file(), group.name)
 
     def test_every_group_of_a_mode_exists(self):
-        for name in versions.CONFORMANCE:
+        for name in (*versions.TESTS, *versions.CONFORMANCE):
             self.assertIn(name, versions.GROUPS)
+
+    def test_a_cluster_does_not_wait_for_what_only_tests_install(self):
+        self.assertNotIn("cert-manager", versions.CLUSTER)
+
+    def test_cert_manager_is_compiled_with_the_libraries_of_kubernetes(self):
+        kubernetes = pins("kubernetes")
+        shared = {name: version for name, version in pins("cert-manager").items() if name in kubernetes}
+        self.assertIn("k8s.io/client-go", shared)
+        self.assertEqual(shared, {name: kubernetes[name] for name in shared})
 
     def test_kubernetes_reports_its_pinned_version(self):
         flags = versions.kubernetes_ldflags("v1.37.2")
