@@ -43,7 +43,7 @@ impl World {
 
     fn engine_found(&mut self, reached: &[&str], unreached: &[&str]) {
         let EngineView::Answered(status) = &mut self.observed.engine else { panic!("the engine does not run") };
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
         let (reached, unreached) = (texts(reached), texts(unreached));
         let withholds = Some(reached.iter().any(|name| name != "kubernetes-api"));
         status.isolation = Some(Isolation { required: true, withholds, reached, unreached, at: Some(self.now) });

@@ -205,7 +205,7 @@ fn is_list(path: &str) -> bool {
     let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let prefix = if parts.first() == Some(&"api") { 2 } else { 3 };
     parts.drain(..prefix.min(parts.len()));
-    matches!(parts.as_slice(), [_kind] | ["namespaces", _namespace, _kind])
+    matches!(parts.as_slice(), [_] | ["namespaces", _, _])
 }
 
 /// A watch's answer that ends after a while.
