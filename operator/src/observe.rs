@@ -157,7 +157,7 @@ async fn issuance(client: &Client, namespace: &str) -> Result<Issuance, ObserveE
     let api: Api<Certificate> = Api::namespaced(client.clone(), namespace);
     match api.get(SERVING_TLS).await {
         Ok(certificate) => Ok(Issuance::Ordered(Box::new(certificate))),
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
             // Only of a kind that it serves does the API server say which object it did not find.
             let named = status.details.as_ref().is_some_and(|details| details.name == SERVING_TLS);
             Ok(if named { Issuance::None } else { Issuance::Unserved })
