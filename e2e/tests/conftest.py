@@ -48,6 +48,7 @@ def world() -> Iterator[World]:
     with KmsSimulator(cluster, built) as simulator:
         installation = Installation(cluster, built)
         installation.install()
+        installation.offer()  # what the chart brings, whatever an earlier run or the demo put beside it
         for namespace in NAMESPACES:
             if cluster.exists("namespace", namespace):
                 # What an earlier run or the demo left in our namespaces.
