@@ -141,7 +141,9 @@ mod tests {
         let serving = condition(types::READY, "True", "Serving");
         let locked = condition(types::READY, "False", "PoliciesNotEnforced");
         assert!(speaks(&exposed, &[serving.clone(), exposed.clone()]));
-        assert!(!speaks(&exposed, &[locked.clone(), exposed.clone()]) && speaks(&locked, std::slice::from_ref(&locked)));
+        assert!(
+            !speaks(&exposed, &[locked.clone(), exposed.clone()]) && speaks(&locked, std::slice::from_ref(&locked))
+        );
         assert!(turned(Some(&vec![serving]), &exposed));
         assert!(!turned(Some(&vec![exposed.clone()]), &exposed));
         assert!(!speaks(&condition(types::NETWORK_ISOLATED, "True", "Proven"), &[]));
