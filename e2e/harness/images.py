@@ -11,6 +11,8 @@ from .shell import CACHE, CommandFailed, program, run
 REGISTRY = "vectorkeep.invalid"
 # Where every engine image has its program.
 ENGINE = "/vectorkeep-engine"
+# The operator's program likewise.
+OPERATOR = "/vectorkeep-operator"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ def build_and_load(cluster: Cluster) -> Images:
         engine=_image(cluster, "engine", "vectorkeep-engine"),
         kms=_image(cluster, "kms-sim", "vectorkeep-kms-sim"),
     )
+
+
+def next_operator(cluster: Cluster) -> str:
+    """The operator's next version: a build of its own that renders other pods."""
+    return _image(cluster, "operator-next", "examples/next_operator", "--path", OPERATOR)
 
 
 def next_patch(cluster: Cluster) -> str:

@@ -165,7 +165,7 @@ def test_an_operator_that_renders_another_pod_restarts_nobody_until_the_window_o
     patched.patch({"upgrade": NEVER})
     before = pod(world, patched)["metadata"]["uid"]
     reports = len(patched.upgrade().get("history", []))
-    world.installation.install("--set", "engine.podAnnotations.example\\.com/team=search")
+    world.installation.install("--set", f"operator.image={images.next_operator(world.cluster)}")
     world.installation.offer(next_release(world))
     generation = patched.status()["observedGeneration"]
     patched.patch({"network": {"clients": [{"podSelector": {}}]}})  # the new operator is at work
@@ -175,10 +175,10 @@ def test_an_operator_that_renders_another_pod_restarts_nobody_until_the_window_o
     world.cluster.kubectl("-n", patched.data_plane, "delete", "pod", "engine-0")
     patched.wait_ready()
     again = wait_for("the pod", lambda: world.cluster.get("-n", patched.data_plane, "pod", "engine-0"), 60)
-    assert "example.com/team" not in again["metadata"]["annotations"], "an evicted pod comes back as it was"
+    assert "vectorkeep.dev/rendered-by" not in again["metadata"]["annotations"], "an evicted pod comes back as it was"
 
     patched.cli("upgrade now")
     assert new_report(patched, reports)["outcome"] == "Succeeded"
-    assert pod(world, patched)["metadata"]["annotations"]["example.com/team"] == "search"
+    assert pod(world, patched)["metadata"]["annotations"]["vectorkeep.dev/rendered-by"] == "next"
     patched.wait_ready()
     assert rows(patched) == ROWS

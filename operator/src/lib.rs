@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod cert_manager;
 pub mod certificates;
 pub mod chain;
+pub mod cli;
 pub mod controller;
 pub mod isolation;
 pub mod lease;
