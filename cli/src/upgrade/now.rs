@@ -5,7 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
-use vectorkeep_crds::{VectorCluster, status::UpgradeReport, well_known::ANNOTATION_UPGRADE_NOW};
+use vectorkeep_crds::{
+    VectorCluster,
+    status::{UpgradeReport, UpgradeStatus},
+    well_known::ANNOTATION_UPGRADE_NOW,
+};
 
 use super::{change, reported};
 use crate::{
@@ -144,8 +148,7 @@ impl Request {
             return Some(Answer::Over(Box::new(report.clone())));
         }
         let silent = self.begun || since < SEEN_WITHIN || cluster.status.is_none();
-        let available = upgrade.is_some_and(|upgrade| upgrade.available.is_some());
-        (!silent && !available).then_some(Answer::NothingOnOffer)
+        (!silent && upgrade.and_then(planned).is_none()).then_some(Answer::NothingOnOffer)
     }
 }
 
@@ -158,8 +161,14 @@ fn waiting(cluster: &VectorCluster, since: Duration) -> Option<String> {
     if let Some(rollout) = &upgrade.in_progress {
         return Some(format!("{}: waits for {}", change(&rollout.from, &rollout.to), rollout.waits_for));
     }
-    let version = upgrade.available.as_ref().filter(|_| since >= SEEN_WITHIN)?;
-    Some(format!("{version} is on offer and not begun yet"))
+    planned(upgrade).filter(|_| since >= SEEN_WITHIN)
+}
+
+/// What the operator has yet to begin.
+fn planned(upgrade: &UpgradeStatus) -> Option<String> {
+    let offered = upgrade.available.as_ref().map(|version| format!("{version} is on offer and not begun yet"));
+    // A time without a release: only the pod template differs.
+    offered.or_else(|| upgrade.next.as_ref().map(|_| "a renewed pod template is not rolled out yet".to_owned()))
 }
 
 impl Answer {
@@ -255,6 +264,9 @@ mod tests {
         assert_eq!(Request::after(&offered).judge(&offered, SEEN_WITHIN), None);
         assert_eq!(waiting(&offered, SOON), None);
         assert!(waiting(&offered, SEEN_WITHIN).expect("a line").contains("1.4.3 is on offer"));
+        let renewed = cluster(false, &format!("{{next: '{AFTER}'}}"));
+        assert_eq!(Request::after(&renewed).judge(&renewed, SEEN_WITHIN), None);
+        assert!(waiting(&renewed, SEEN_WITHIN).expect("a line").contains("a renewed pod template"));
     }
 
     #[test]
