@@ -17,7 +17,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from .harness import cluster as clusters
 from .harness import images, scan, words
-from .harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant
+from .harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant, count
 from .harness.kms import KmsSimulator
 from .harness.shell import ROOT, wait_for
 
@@ -85,7 +85,7 @@ def drive(cluster: clusters.Cluster, installation: Installation, simulator: KmsS
         cut_off = step("the master key disabled, until the first refusal", lambda: disable(tenant, access, client))
         after = step("the process replaced; canaries looked for", lambda: look(cluster, tenant, canaries))
         recovery = step("the master key enabled, until every row is back", lambda: enable(tenant, access, len(data.words)))
-        rows = count(access.connect())
+        rows = count(access.connect(), COLLECTION)
         report = step(f"a patch ({NEXT_VERSION}) on offer; taken inside the window, behind gates", lambda: patch(installation, tenant))
         patched = step("every row there after the patch", lambda: count_again(access, len(data.words)))
     return {
@@ -144,11 +144,6 @@ def search(client: MilvusClient, data: words.Words) -> tuple[float, float]:
     return found / (10 * SEARCHES), statistics.median(times)
 
 
-def count(client: MilvusClient) -> int:
-    """Rows in the collection."""
-    return client.query(COLLECTION, filter="", output_fields=["count(*)"])[0]["count(*)"]
-
-
 def disable(tenant: Tenant, access: Client, client: MilvusClient) -> float:
     """Disables the key; seconds until a call is refused with code 2500. The call carries none of the canaries: what a
     client sends to a locked engine is in its memory, too."""
@@ -183,7 +178,7 @@ def enable(tenant: Tenant, access: Client, rows: int) -> float:
     """Enables the key; seconds until every row is served again, without anybody loading anything."""
     tenant.simulator.set_state(tenant.key, "Enabled")
     started = time.monotonic()
-    wait_for("all rows", lambda: count(access.connect(timeout=10)) == rows, 180, 0.25)
+    wait_for("all rows", lambda: count(access.connect(timeout=10), COLLECTION) == rows, 180, 0.25)
     return time.monotonic() - started
 
 
@@ -197,8 +192,8 @@ def patch(installation: Installation, tenant: Tenant) -> dict:
 
 def count_again(access: Client, rows: int) -> int:
     """Rows in the collection, once they are served."""
-    wait_for("all rows", lambda: count(access.connect(timeout=10)) == rows, 180, 0.5)
-    return count(access.connect())
+    wait_for("all rows", lambda: count(access.connect(timeout=10), COLLECTION) == rows, 180, 0.5)
+    return count(access.connect(), COLLECTION)
 
 
 def flat(summary: dict) -> list[tuple[str, object]]:

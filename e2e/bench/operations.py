@@ -18,7 +18,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from ..harness import cluster as clusters
 from ..harness import images
-from ..harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant
+from ..harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant, count
 from ..harness.kms import KmsSimulator
 from ..harness.shell import ROOT, wait_for
 
@@ -87,7 +87,7 @@ def cut_off_and_return(tenant: Tenant, rounds: int) -> dict[str, list[float]]:
             time.sleep(3)
             started = time.monotonic()
             tenant.simulator.set_state(tenant.key, "Enabled")
-            wait_for("every row", lambda: count(access.connect(timeout=10)) == ROWS, 180, POLL)
+            wait_for("every row", lambda: count(access.connect(timeout=10), "rows") == ROWS, 180, POLL)
             returns.append(time.monotonic() - started)
     return {
         "key disabled to first refusal": cut_offs,
@@ -131,11 +131,6 @@ def is_refused(access: Client, client: MilvusClient) -> bool:
         return False
     except MilvusException as error:
         return error.code == KEY_REVOKED
-
-
-def count(client: MilvusClient) -> int:
-    """Rows in the collection."""
-    return client.query("rows", filter="", output_fields=["count(*)"])[0]["count(*)"]
 
 
 def table(times: dict[str, list[float]]) -> str:

@@ -202,3 +202,8 @@ class Client:
         self.forward.ensure()
         settings = {"uri": f"https://localhost:{self.forward.port}", "token": self.token, "server_pem_path": str(self.ca)}
         return MilvusClient(**(settings | self.certificate | options))
+
+
+def count(client: MilvusClient, collection: str) -> int:
+    """Rows in a collection."""
+    return client.query(collection, filter="", output_fields=["count(*)"])[0]["count(*)"]

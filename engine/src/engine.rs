@@ -153,7 +153,7 @@ impl Engine {
         }
     }
 
-    /// Returns as soon as no forbidden listener is reached, or reaching one is no reason to stay locked. Later findings
+    /// Returns as soon as no forbidden listener that decides is reached, or reaching one is no reason to stay locked. Later findings
     /// are reported only: a cluster that serves is not cut off.
     async fn wait_for_isolation(&self) {
         let mut patience = UNRESOLVED;

@@ -1,7 +1,8 @@
 //! The gate: whether requests are served, checked when one is admitted and again before its answer leaves.
 //!
 //! Locked is where a process starts. While locked there are neither keys nor data in the process, and every request is
-//! answered with Milvus code 2500. Once the gate is shut after having been open, the process is about to replace itself.
+//! answered with Milvus code 2500. Once the gate is shut after having been open, the process is about to replace itself, or
+//! another process has its store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,7 +90,7 @@ impl Gate {
     }
 
     /// Answers requests with `error` as long as the gate is shut, since it is not for want of a key: the store is
-    /// damaged or full, or the network enforces no policies. With none, with code 2500 again.
+    /// damaged, full, or another process's by now, or the network enforces no policies. With none, with code 2500 again.
     pub fn blame(&self, error: Option<Error>) {
         self.damage.store(error.map(Arc::new));
     }
