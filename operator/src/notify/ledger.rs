@@ -126,17 +126,8 @@ pub fn accepted(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::tests::identity;
     use serde_json::Value;
-
-    fn identity() -> Identity {
-        Identity {
-            cluster_id: "vc1".into(),
-            namespace: "vk-vc1".into(),
-            owner_namespace: "acme".into(),
-            owner_name: "support".into(),
-            owner_uid: "uid-1".into(),
-        }
-    }
 
     fn notice(id: &str, current: bool) -> Notice {
         let event = CloudEvent {

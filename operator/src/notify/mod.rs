@@ -16,3 +16,19 @@ pub mod signature;
 pub mod target;
 
 pub use notifier::Notifier;
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::identity::Identity;
+
+    /// Whose notices the tests are about.
+    pub(super) fn identity() -> Identity {
+        Identity {
+            cluster_id: "vc1".into(),
+            namespace: "vk-vc1".into(),
+            owner_namespace: "acme".into(),
+            owner_name: "support".into(),
+            owner_uid: "uid-1".into(),
+        }
+    }
+}

@@ -143,16 +143,7 @@ fn id(cluster_id: &str, type_: &str, which: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn identity() -> Identity {
-        Identity {
-            cluster_id: "vc1".into(),
-            namespace: "vk-vc1".into(),
-            owner_namespace: "acme".into(),
-            owner_name: "support".into(),
-            owner_uid: "uid-1".into(),
-        }
-    }
+    use crate::notify::tests::identity;
 
     fn record(history: &str, advisories: &str) -> ConfigMap {
         let data = [("history.json", history), ("advisories.json", advisories)];
