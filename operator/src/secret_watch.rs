@@ -1,14 +1,14 @@
 //! Notices when a secret in a data-plane namespace is changed or deleted.
 //!
-//! There is no right to watch secrets everywhere, so each namespace is watched by itself, with the right that its
-//! binding gives, and metadata only: no value travels.
+//! There is no right to watch secrets everywhere, nor all of a namespace, so each is watched by its name, with the right
+//! that the namespace's binding gives, and metadata only: no value travels.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
 };
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::select_all};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
@@ -16,12 +16,16 @@ use kube::{
     runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
 };
 use tokio::{sync::mpsc, task::AbortHandle};
-use vectorkeep_crds::{
-    VectorCluster,
-    well_known::{FIELD_MANAGER, LABEL_MANAGED_BY},
+use vectorkeep_crds::VectorCluster;
+
+use crate::plan::{
+    certificates::{INTERNAL_TLS, SERVING_TLS},
+    connection::{LOCAL_KEY, ROOT_PASSWORD},
+    identity::Identity,
 };
 
-use crate::plan::identity::Identity;
+/// What is watched.
+const SECRETS: [&str; 4] = [SERVING_TLS, INTERNAL_TLS, ROOT_PASSWORD, LOCAL_KEY];
 
 /// The watches that run, by cluster.
 pub struct SecretWatch {
@@ -60,8 +64,10 @@ async fn watch(
     owner: ObjectRef<VectorCluster>,
     changed: mpsc::UnboundedSender<ObjectRef<VectorCluster>>,
 ) {
-    let ours = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={FIELD_MANAGER}"));
-    let mut events = std::pin::pin!(watcher(api, ours).default_backoff().touched_objects());
+    let mut events = select_all(SECRETS.map(|name| {
+        let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        watcher(api.clone(), one).default_backoff().touched_objects().boxed()
+    }));
     while let Some(event) = events.next().await {
         match event {
             Ok(_) => {

@@ -21,6 +21,11 @@ async fn the_operator_can_do_what_it_needs_and_nothing_else() {
         &["patch", "validatingadmissionpolicies"],
         &["patch", "customresourcedefinitions"],
         &["update", "vectorclusters.vectorkeep.dev", "-n", &world.namespace],
+        &["create", "vectorclusters.vectorkeep.dev", "-n", &world.namespace],
+        &["create", "enginecatalogs.vectorkeep.dev"],
+        &["patch", "enginecatalogs.vectorkeep.dev"],
+        &["update", "enginecatalogs.vectorkeep.dev"],
+        &["delete", "enginecatalogs.vectorkeep.dev"],
     ] {
         assert!(!allowed(forbidden), "{forbidden:?} is allowed");
     }
@@ -61,6 +66,8 @@ async fn the_operator_can_do_what_it_needs_and_nothing_else() {
     for forbidden in [
         &["get", "secrets/support-connection", "-n", &world.namespace][..],
         &["get", "secrets/other", "-n", &data_plane],
+        &["list", "secrets", "-n", &data_plane],
+        &["watch", "secrets", "-n", &data_plane],
         &["delete", "secrets", "-n", &data_plane],
         &["delete", "persistentvolumeclaims", "-n", &data_plane],
         &["create", "pods", "-n", &data_plane],
@@ -69,6 +76,11 @@ async fn the_operator_can_do_what_it_needs_and_nothing_else() {
     ] {
         assert!(!allowed(forbidden), "{forbidden:?} is allowed");
     }
+    let other = json!({"spec": {"encryption": {"checkInterval": "20s"}}}).to_string();
+    let change = ["patch", "vcl", "support", "-n", &world.namespace, "--type=merge", "-p", &other];
+    let error = try_kubectl(&kubeconfig, &change, "").expect_err("denied");
+    assert!(error.contains("may not change what a VectorCluster asks for"), "{error}");
+    kubectl(world.kubeconfig(), &[&change[..], &["--dry-run=server"]].concat(), "");
     let evil =
         json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image("evil", 'e')}]);
     let error = try_kubectl(
