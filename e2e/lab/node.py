@@ -210,6 +210,9 @@ Root = "{folder}/runc"
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%",
                              "nodefs.inodesFree": "1%", "imagefs.inodesFree": "1%"},
             "maxPods": 110,
+            # Pods see what changed in secrets and ConfigMaps after so long; by default it is a minute, for which tests
+            # of certificates and of isolation would wait again and again.
+            "syncFrequency": "10s",
             "serializeImagePulls": False,
             "registerNode": True,
             "logging": {"verbosity": 1},

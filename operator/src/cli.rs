@@ -85,6 +85,9 @@ struct Arguments {
     /// Seconds after which a resource is looked at though nothing called.
     #[arg(long, default_value_t = 600)]
     resync: u64,
+    /// Seconds that one look at a resource may take, before it is given up and tried again.
+    #[arg(long, default_value_t = 60)]
+    reconcile_timeout: u64,
     /// Seconds between two questions to one engine.
     #[arg(long, default_value_t = 3)]
     poll_interval: u64,
@@ -165,6 +168,7 @@ async fn lead(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let pace = Pace {
         concurrency: arguments.concurrency,
         resync: Duration::from_secs(arguments.resync),
+        deadline: Duration::from_secs(arguments.reconcile_timeout),
         reach: Reach { interval: Duration::from_secs(arguments.poll_interval), connect_to: arguments.admin_connect_to },
     };
     let instance = arguments.instance.clone();

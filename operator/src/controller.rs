@@ -22,7 +22,10 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use vectorkeep_crds::{
     EngineCatalog, VectorCluster,
     well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE, FIELD_MANAGER, LABEL_MANAGED_BY},
@@ -54,6 +57,8 @@ pub struct Pace {
     pub concurrency: u16,
     /// How often a resource is looked at though nothing called: what no watch announces is found then.
     pub resync: Duration,
+    /// How long one reconcile may take: an API server that does not answer holds up no other resource for longer.
+    pub deadline: Duration,
     /// How engines are asked.
     pub reach: Reach,
 }
@@ -70,6 +75,9 @@ pub enum ReconcileError {
     /// Telling.
     #[error("reporting")]
     Report(#[from] ReportError),
+    /// Any of them, for too long. What was written is taken up by the next one.
+    #[error("the API server did not answer for {} s", .0.as_secs())]
+    TimedOut(Duration),
 }
 
 impl ReconcileError {
@@ -79,6 +87,7 @@ impl ReconcileError {
             Self::Apply(ApplyError::Changed { .. }) => "conflict",
             Self::Apply(_) => "apply",
             Self::Report(_) => "report",
+            Self::TimedOut(_) => "timeout",
         }
     }
 }
@@ -87,6 +96,7 @@ struct Context {
     client: Client,
     settings: Settings,
     resync: Duration,
+    deadline: Duration,
     recorder: Recorder,
     poller: Poller,
     control: ControlProbe,
@@ -125,6 +135,7 @@ pub async fn run(
         client: client.clone(),
         settings,
         resync: pace.resync,
+        deadline: pace.deadline,
         backoffs: Backoffs::default(),
         metrics,
     });
@@ -176,7 +187,8 @@ where
 async fn reconcile(cluster: Arc<VectorCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let start = Instant::now();
     let object = ObjectRef::from_obj(&*cluster);
-    let result = steps(&object, &context).await;
+    let deadline = context.deadline;
+    let result = timeout(deadline, steps(&object, &context)).await.unwrap_or(Err(ReconcileError::TimedOut(deadline)));
     let outcome = match &result {
         Ok(_) => "ok",
         Err(error) => error.step(),
@@ -200,7 +212,7 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
     let control = context.control.view();
     let others = |identity: &Identity| context.others(identity);
     // Of a list that is not complete yet, others would be chosen than of the whole.
-    let _late = tokio::time::timeout(LISTED, context.clusters.wait_until_ready()).await;
+    let _late = timeout(LISTED, context.clusters.wait_until_ready()).await;
     let Some(observed) = observe(client, settings, namespace, &object.name, view, control, others).await? else {
         context.leave(object);
         return Ok(Action::await_change());
@@ -264,8 +276,11 @@ impl Context {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &cluster.object_ref(&())).await {
-            tracing::warn!(%error, "an Event could not be published");
+        let cluster = cluster.object_ref(&());
+        match timeout(self.deadline, self.recorder.publish(&event, &cluster)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "an Event could not be published"),
+            Err(_) => tracing::warn!("an Event could not be published in time"),
         }
     }
 

@@ -171,25 +171,7 @@ async fn deleting_the_status_changes_nothing_but_the_status() {
     world.until_condition("support", "CertificatesValid", "True", "Valid").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = versions(&world).await;
-    let mut cluster = world.clusters().get("support").await.expect("there");
-    cluster.status = None;
-    let patch = json!([{"op": "remove", "path": "/status"}]);
-    let _ = try_kubectl(
-        world.kubeconfig(),
-        &[
-            "patch",
-            "vcl",
-            "support",
-            "-n",
-            &world.namespace,
-            "--subresource=status",
-            "--type=json",
-            "-p",
-            &patch.to_string(),
-        ],
-        "",
-    )
-    .expect("the status is deleted");
+    world.delete_status("support");
     world.until_condition("support", "Ready", "True", "Serving").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(before, versions(&world).await);

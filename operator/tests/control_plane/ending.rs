@@ -44,12 +44,8 @@ async fn retained_data_is_taken_up_again_by_a_resource_of_the_same_name() {
     world.clean_up().await;
 }
 
-#[tokio::test]
-async fn deleting_for_good_leaves_nothing_behind() {
-    let world = World::new().await;
-    let spec = "{encryption: {local: {}}, deletionPolicy: Delete}";
-    let (operator, _engines) = ready(&world, spec).await;
-    world.clusters().delete("support", &DeleteParams::default()).await.expect("deleted");
+/// Waits until a cluster that is deleted for good is gone, and everything of it.
+pub async fn assert_gone(world: &World) {
     world
         .until("the resource to go", || async {
             world.clusters().get_opt("support").await.ok()?.is_none().then_some(())
@@ -64,6 +60,15 @@ async fn deleting_for_good_leaves_nothing_behind() {
     }
     let records: Api<ConfigMap> = Api::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
     assert!(records.get_opt(&format!("record-{id}")).await.expect("readable").is_none());
+}
+
+#[tokio::test]
+async fn deleting_for_good_leaves_nothing_behind() {
+    let world = World::new().await;
+    let spec = "{encryption: {local: {}}, deletionPolicy: Delete}";
+    let (operator, _engines) = ready(&world, spec).await;
+    world.clusters().delete("support", &DeleteParams::default()).await.expect("deleted");
+    assert_gone(&world).await;
     assert_clean(&world, &operator).await;
     world.clean_up().await;
 }

@@ -2,8 +2,10 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod converging;
+mod dying;
 mod ending;
 mod faults;
+mod interrupted;
 mod issuer;
 mod notifications;
 mod refusal;
@@ -32,7 +34,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use support::{Flags, OPERATOR_NAMESPACE, Operator, World, engine::Engines, image, kubectl, try_kubectl};
+use support::{Flags, GATE_SECONDS, OPERATOR_NAMESPACE, Operator, World, engine::Engines, image, kubectl, try_kubectl};
 
 const LOCAL: &str = "{encryption: {local: {}}, network: {clients: [{podSelector: {}}]}}";
 const AWS: &str = "

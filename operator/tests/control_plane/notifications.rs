@@ -86,11 +86,10 @@ async fn every_report_arrives_signed_whatever_receiver_and_operator_go_through_a
 
     // The receiver has its troubles; meanwhile an upgrade is done.
     tickets.answer(&[Answer::HangUp, Answer::Silence, BUSY]);
-    let versions = [(image("engine", 'b'), "0.1.0"), (image("engine", 'c'), "0.1.1"), (image("engine", 'd'), "0.1.2")];
     world.offer_releases(&[release("0.1.1", 'c', &["CVE-2026-0001"])]);
     world
         .until("a report", || async {
-            play(&world, &engines, &versions).await;
+            play(&world, &engines).await;
             world.clusters().get("support").await.ok()?.status?.upgrade?.history.first().cloned()
         })
         .await;
@@ -147,7 +146,7 @@ async fn every_report_arrives_signed_whatever_receiver_and_operator_go_through_a
     assert_eq!(opened.event()["data"]["advisory"], "CVE-2026-0002");
     world
         .until("the next report", || async {
-            play(&world, &engines, &versions).await;
+            play(&world, &engines).await;
             let accepted = about_support(&world, chat.accepted());
             accepted.into_iter().find(|received| received.type_() == "upgrade.succeeded")
         })

@@ -1,5 +1,7 @@
 //! Changes of the resource, new operators, and patches.
 
+use vectorkeep_crds::status::UpgradeStatus;
+
 use super::*;
 
 #[tokio::test]
@@ -34,51 +36,70 @@ async fn a_change_of_the_resource_rolls_out_and_a_new_operator_rolls_nothing() {
     world.clean_up().await;
 }
 
-/// Plays kubelet and the StatefulSet controller for whatever template is wanted, for as long as the test runs: the pod
-/// of 0.1.1 is ready at once, and its engine says so.
-pub async fn play(world: &World, engines: &Engines, versions: &[(String, &str)]) {
-    let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.data_plane("support"));
-    let Ok(Some(set)) = sets.get_opt("engine").await else { return };
-    let image = set.spec.and_then(|spec| spec.template.spec?.containers.first()?.image.clone());
-    if let Some((_, version)) = versions.iter().find(|(known, _)| Some(known) == image.as_ref()) {
+/// A cluster whose window is always open.
+pub const PATCHED_AT_ONCE: &str = "
+encryption: {local: {}}
+deletionPolicy: Delete
+upgrade: {window: {schedule: '* * * * *', duration: 1h}}
+";
+
+/// What there is to be run.
+const RELEASES: [(char, &str); 3] = [('b', "0.1.0"), ('c', "0.1.1"), ('d', "0.1.2")];
+
+/// The image of a patch, 0.1.1.
+pub fn patch() -> String {
+    image("engine", 'c')
+}
+
+/// Plays kubelet and the StatefulSet controller for whatever template is wanted, for as long as the test runs: its pod
+/// is ready at once, and its engine says which release it is.
+pub async fn play(world: &World, engines: &Engines) {
+    let Some(wanted) = image_of(world).await else { return };
+    if let Some((_, version)) = RELEASES.iter().find(|(digit, _)| image("engine", *digit) == wanted) {
         engines.say_version(&world.cluster_id("support"), version);
     }
     world.pod_is_ready("support").await;
 }
 
-#[tokio::test]
-async fn killed_at_any_moment_of_an_upgrade_the_operator_ends_it_as_if_undisturbed() {
-    let world = World::new().await;
-    let spec = "{encryption: {local: {}}, upgrade: {window: {schedule: '* * * * *', duration: 1h}}}";
-    let (operator, engines) = ready(&world, spec).await;
-    operator.kill();
-    let versions = [(image("engine", 'b'), "0.1.0"), (image("engine", 'c'), "0.1.1")];
-    world.offer(&[("0.1.1", &versions[1].0)]);
-    let flags = Flags { connect_to: Some(engines.address()), ..Flags::default() };
-    for attempt in 0..6u64 {
-        let operator = world.start(&flags);
-        for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(120 + 60 * attempt)).await;
-            play(&world, &engines, &versions).await;
-        }
-        operator.kill();
-    }
-    let operator = world.start(&flags);
-    let report = world
+/// The image that the workload wants.
+pub async fn image_of(world: &World) -> Option<String> {
+    let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.data_plane("support"));
+    let template = sets.get_opt("engine").await.ok()??.spec?.template.spec?;
+    template.containers.first()?.image.clone()
+}
+
+/// What the status tells of upgrades.
+pub async fn upgrade(world: &World) -> Option<UpgradeStatus> {
+    world.clusters().get_opt("support").await.ok()??.status?.upgrade
+}
+
+/// Plays until the upgrade is reported.
+pub async fn play_to_the_end(world: &World, engines: &Engines) {
+    world
         .until("a report", || async {
-            play(&world, &engines, &versions).await;
-            let cluster = world.clusters().get("support").await.ok()?;
-            cluster.status?.upgrade?.history.first().cloned()
+            play(world, engines).await;
+            upgrade(world).await?.history.first().map(|_| ())
         })
         .await;
-    assert_eq!((report.outcome.as_str(), report.to.as_str()), ("Succeeded", "0.1.1"));
+    assert_done_once(world).await;
+}
+
+/// What is left of an upgrade that nothing disturbed, whatever did.
+pub async fn assert_done_once(world: &World) {
     world.until_condition("support", "UpToDate", "True", "Current").await;
     world.until_condition("support", "Ready", "True", "Serving").await;
-    let history = world.clusters().get("support").await.expect("there").status.and_then(|status| status.upgrade);
-    assert_eq!(history.map(|upgrade| upgrade.history.len()), Some(1), "it was done once");
+    let upgrade = upgrade(world).await.expect("a report");
+    let reports: Vec<_> = upgrade.history.iter().map(|it| (it.outcome.as_str(), it.to.as_str())).collect();
+    assert_eq!(reports, [("Succeeded", "0.1.1")]);
+    assert_eq!(upgrade.in_progress, None);
+    assert_eq!(image_of(world).await, Some(patch()));
+    assert_fleet_at_rest(world).await;
+}
+
+/// Nobody moves, and nothing is kept from anybody.
+pub async fn assert_fleet_at_rest(world: &World) {
     let fleets: Api<ConfigMap> = Api::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
     let fleet = fleets.get("upgrade-fleet").await.expect("there").data.expect("data");
     assert_eq!(fleet["moving.json"], "{}");
-    assert_clean(&world, &operator).await;
-    world.clean_up().await;
+    assert!(!fleet.values().any(|value| value.contains(&patch())), "{fleet:?}");
 }

@@ -31,6 +31,9 @@ use vectorkeep_crds::{VectorCluster, status::Condition};
 pub const OPERATOR_NAMESPACE: &str = "vectorkeep-system";
 pub const INSTALLATION: &str = "itest";
 
+/// So long an upgrade has until its gates hold.
+pub const GATE_SECONDS: u64 = 15;
+
 /// One API server for all tests of this process. There can be one operator at a time, so tests take turns.
 static CONTROL_PLANE: OnceLock<ControlPlane> = OnceLock::new();
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -250,9 +253,9 @@ impl World {
             .args(["--installation-id", INSTALLATION])
             .args(["--namespace", OPERATOR_NAMESPACE])
             .args(["--instance", &flags.instance])
-            .args(["--upgrade-gate-seconds", "15"])
+            .args(["--upgrade-gate-seconds", &GATE_SECONDS.to_string()])
             .args(["--listen", "127.0.0.1:0"])
-            .args(["--resync", "3", "--poll-interval", "1"])
+            .args(["--resync", "3", "--poll-interval", "1", "--reconcile-timeout", "5"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file);
@@ -286,6 +289,13 @@ impl World {
             "spec": spec,
         });
         self.clusters().patch(name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
+    }
+
+    /// Deletes everything that is reported of a cluster.
+    pub fn delete_status(&self, name: &str) {
+        let patch = json!([{"op": "remove", "path": "/status"}]).to_string();
+        let of = ["patch", "vcl", name, "-n", &self.namespace, "--subresource=status"];
+        kubectl(&self.kubeconfig, &[&of[..], &["--type=json", "-p", &patch]].concat(), "");
     }
 
     pub fn clusters(&self) -> Api<VectorCluster> {

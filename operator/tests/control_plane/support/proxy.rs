@@ -1,13 +1,15 @@
-//! A proxy before the API server that fails as told: what a busy, restarting or far-away API server does.
+//! A proxy before the API server that fails as told: what a busy, restarting or far-away API server does, and what an
+//! operator sees of it that dies in the middle of a write.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     convert::Infallible,
+    future::pending,
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,21 +33,22 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// Somebody else was faster (writes only).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Somebody else was faster: waits for a write.
     Conflict,
     /// Too many requests.
     Busy,
     /// An internal error.
     Broken,
-    /// No answer, for a while, and then a closed connection.
+    /// No answer, ever.
     Silent,
     /// It is done, and the answer is lost.
     Lost,
 }
 
-const FAULTS: [Fault; 5] = [Fault::Conflict, Fault::Busy, Fault::Lost, Fault::Broken, Fault::Silent];
+/// Every fault, in the order in which they come.
+pub const FAULTS: [Fault; 5] = [Fault::Conflict, Fault::Busy, Fault::Lost, Fault::Broken, Fault::Silent];
 
 /// A watch lasts so long before it is closed, while faults are on.
 const WATCH: Duration = Duration::from_secs(2);
@@ -65,11 +68,35 @@ struct Shared {
     /// Every so many requests one fails; 0: none.
     every: AtomicUsize,
     requests: AtomicUsize,
-    failed: AtomicUsize,
+    faults: Mutex<Vec<Fault>>,
+    /// A fault that is due, if it could not come yet.
+    due: AtomicBool,
     /// Of each list the first answer, and how often it was asked for.
     lists: Mutex<HashMap<String, (Bytes, usize)>>,
     /// Lists that were stale at least once.
     stale: Mutex<BTreeSet<String>>,
+    deaths: Mutex<Deaths>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    Alive,
+    /// The last write is being carried out.
+    Dying,
+    Dead,
+}
+
+/// Writes that were carried out and never answered, for which whoever asked is to be killed.
+#[derive(Default)]
+struct Deaths {
+    /// Whether there are to be any.
+    wanted: bool,
+    /// Of whoever asks now. Who does not live is not answered any more.
+    life: Life,
+    /// What was written in them, apart from numbers and hashes: no two writes of the same are deadly, or the dying had no
+    /// end.
+    written: HashSet<(Method, String, String)>,
 }
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -97,9 +124,11 @@ impl Proxy {
                 client: Client::builder(TokioExecutor::new()).build(https),
                 every: AtomicUsize::new(0),
                 requests: AtomicUsize::new(0),
-                failed: AtomicUsize::new(0),
+                faults: Mutex::default(),
+                due: AtomicBool::new(false),
                 lists: Mutex::default(),
                 stale: Mutex::default(),
+                deaths: Mutex::default(),
             }),
         };
         let shared = Arc::clone(&proxy.shared);
@@ -128,36 +157,66 @@ impl Proxy {
         self.shared.every.store(requests, Ordering::Relaxed);
     }
 
-    /// Requests that failed so far.
-    pub fn failed(&self) -> usize {
-        self.shared.failed.load(Ordering::Relaxed)
+    /// What went wrong so far.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.shared.faults.lock().expect("no panic").clone()
     }
 
     /// Lists that were answered, at least once, with what was no longer so.
     pub fn stale(&self) -> BTreeSet<String> {
         self.shared.stale.lock().expect("no panic").clone()
     }
+
+    /// From now on, or not any more, each write that there was none like before is carried out and not answered, and
+    /// nothing after it is either, until there is somebody new: see [`Self::revive`].
+    pub fn let_die(&self, wanted: bool) {
+        self.shared.deaths().wanted = wanted;
+    }
+
+    /// Whether somebody is to be killed.
+    pub fn has_died(&self) -> bool {
+        self.shared.deaths().life == Life::Dead
+    }
+
+    /// Somebody new is there.
+    pub fn revive(&self) {
+        self.shared.deaths().life = Life::Alive;
+    }
+
+    /// Methods and paths of the writes in which somebody died.
+    pub fn deaths(&self) -> Vec<String> {
+        let mut deaths: Vec<_> =
+            self.shared.deaths().written.iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+        deaths.sort();
+        deaths
+    }
 }
 
 impl Shared {
     /// The answer, or none: the connection is closed.
     async fn serve(&self, request: Request<Incoming>) -> Option<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, body.collect().await.ok()?.to_bytes());
+        match self.life(&request) {
+            Life::Alive => {}
+            Life::Dying => {
+                let _ = self.forward(request).await;
+                self.deaths().life = Life::Dead;
+                return pending().await;
+            }
+            Life::Dead => return pending().await,
+        }
         let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         // Who loses its Lease ends, and rightly so; that is another test.
         let spared = request.uri().path().contains("/leases") || watches;
         let every = self.every.load(Ordering::Relaxed);
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let fault = (every > 0 && !spared && number.is_multiple_of(every))
-            .then(|| FAULTS[self.failed.fetch_add(1, Ordering::Relaxed) % FAULTS.len()]);
+        let fault = if spared { None } else { self.fault(every, request.method()) };
         match fault {
-            Some(Fault::Conflict) if request.method() != Method::GET => return Some(refusal(StatusCode::CONFLICT)),
+            Some(Fault::Conflict) => return Some(refusal(StatusCode::CONFLICT)),
             Some(Fault::Busy) => return Some(refusal(StatusCode::TOO_MANY_REQUESTS)),
             Some(Fault::Broken) => return Some(refusal(StatusCode::INTERNAL_SERVER_ERROR)),
-            Some(Fault::Silent) => {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                return None;
-            }
-            _ => {}
+            Some(Fault::Silent) => return pending().await,
+            Some(Fault::Lost) | None => {}
         }
         let list = (request.method() == Method::GET && is_list(request.uri().path()) && !watches)
             .then(|| request.uri().to_string());
@@ -168,6 +227,22 @@ impl Shared {
             _ if watches && every > 0 => Some(answer.map(|body| cut_off(body).boxed())),
             _ => Some(answer.map(BodyExt::boxed)),
         }
+    }
+
+    /// What goes wrong with a request, if anything does.
+    fn fault(&self, every: usize, method: &Method) -> Option<Fault> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        if every == 0 || !(number.is_multiple_of(every) || self.due.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let mut faults = self.faults.lock().expect("no panic");
+        let fault = FAULTS[faults.len() % FAULTS.len()];
+        let waits = fault == Fault::Conflict && method == Method::GET;
+        self.due.store(waits, Ordering::Relaxed);
+        (!waits).then(|| {
+            faults.push(fault);
+            fault
+        })
     }
 
     /// A list, now and then as it was the first time: what a replica of the API server says that lags behind.
@@ -189,13 +264,31 @@ impl Shared {
         Some(Response::from_parts(parts, Full::new(body).map_err(|never: Infallible| match never {}).boxed()))
     }
 
-    async fn forward(&self, request: Request<Incoming>) -> Option<Response<Incoming>> {
+    fn deaths(&self) -> MutexGuard<'_, Deaths> {
+        self.deaths.lock().expect("no panic")
+    }
+
+    /// What becomes of who asks this. Events are nothing that anybody goes by, and who renews a Lease is no further.
+    fn life(&self, request: &Request<Bytes>) -> Life {
+        let mut deaths = self.deaths();
+        if deaths.life != Life::Alive {
+            return Life::Dead;
+        }
+        let path = request.uri().path();
+        let spared = request.method() == Method::GET || path.contains("/leases") || path.contains("/events");
+        let written = String::from_utf8_lossy(request.body()).chars().filter(|it| !it.is_ascii_hexdigit()).collect();
+        if deaths.wanted && !spared && deaths.written.insert((request.method().clone(), path.to_owned(), written)) {
+            deaths.life = Life::Dying;
+        }
+        deaths.life
+    }
+
+    async fn forward(&self, request: Request<Bytes>) -> Option<Response<Incoming>> {
         let (mut parts, body) = request.into_parts();
         let mut uri = self.server.clone().into_parts();
         uri.path_and_query = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from_parts(uri).expect("a URI");
         parts.headers.remove(hyper::header::HOST);
-        let body = body.collect().await.ok()?.to_bytes();
         self.client.request(Request::from_parts(parts, Full::new(body))).await.ok()
     }
 }
