@@ -23,6 +23,12 @@ pub fn cluster_id(installation_id: &str, namespace: &str, name: &str) -> String 
     id
 }
 
+/// Whether an id has the form of a derived one.
+pub fn is_derived(cluster_id: &str) -> bool {
+    let hash = cluster_id.strip_prefix("vc").unwrap_or_default();
+    hash.len() == HASH_CHARS && hash.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The id of a given resource: `spec.clusterId` if set, derived otherwise.
 pub fn cluster_id_of(installation_id: &str, cluster: &VectorCluster) -> String {
     match &cluster.spec.cluster_id {

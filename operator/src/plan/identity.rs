@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use vectorkeep_crds::{
     VectorCluster,
-    identity::{cluster_id_of, data_plane_namespace},
+    identity::{cluster_id, cluster_id_of, data_plane_namespace, is_derived},
     well_known::{
         ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE, ANNOTATION_OWNER_UID, COMPONENT_ENGINE, FIELD_MANAGER,
         LABEL_CLUSTER_ID, LABEL_COMPONENT, LABEL_MANAGED_BY,
@@ -39,6 +39,13 @@ impl Identity {
             owner_name: cluster.name_any(),
             owner_uid: cluster.uid().unwrap_or_default(),
         }
+    }
+
+    /// Whether the resource claims, by `spec.clusterId`, an id that another one may have by its name: whoever trusts that
+    /// one, trusts it before it exists.
+    pub fn has_derived_id_of_another(&self, installation_id: &str) -> bool {
+        let own = cluster_id(installation_id, &self.owner_namespace, &self.owner_name);
+        is_derived(&self.cluster_id) && self.cluster_id != own
     }
 
     /// Metadata of an object of this cluster in its data-plane namespace.

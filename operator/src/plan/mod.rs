@@ -32,7 +32,10 @@ use k8s_openapi::api::{
     rbac::v1::RoleBinding,
 };
 use kube::ResourceExt;
-use vectorkeep_crds::{status::VectorClusterStatus, well_known::FINALIZER};
+use vectorkeep_crds::{
+    status::VectorClusterStatus,
+    well_known::{FINALIZER, LABEL_ADOPT},
+};
 
 use crate::{
     cert_manager::Certificate,
@@ -221,6 +224,16 @@ fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Tim
             let message = "the data-plane namespace of an earlier cluster is still being deleted";
             return Ok(Plan::Wait(status::waiting(identity, observed, "NamespaceEnding", message, now)));
         }
+        Claim::Free if identity.has_derived_id_of_another(&settings.installation_id) => {
+            return Err(Refusal::Field {
+                field: "clusterId",
+                problem: format!(
+                    "{} has the form of an id that is derived from a resource's name, and is not this one's; choose \
+                     another, or have an administrator make the namespace {} with the label {LABEL_ADOPT}={}",
+                    identity.cluster_id, identity.namespace, identity.cluster_id
+                ),
+            });
+        }
         Claim::Free | Claim::Ours => {}
     }
     match &observed.children {
@@ -236,7 +249,10 @@ fn foundation(identity: &Identity, observed: &Observed, settings: &Settings, now
     Foundation {
         identity: identity.clone(),
         finalizer: !is_held(observed),
-        namespace: Change::between(namespace::namespace(identity), observed.namespace.as_ref()),
+        namespace: Change::between(
+            namespace::namespace(identity, observed.namespace.as_ref()),
+            observed.namespace.as_ref(),
+        ),
         role_binding: Change::between(role_binding::data_plane(identity, settings), observed.role_binding.as_ref()),
         status: status::waiting(
             identity,

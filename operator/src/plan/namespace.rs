@@ -48,10 +48,14 @@ pub fn claim(identity: &Identity, namespace: Option<&Namespace>) -> Claim {
     }
 }
 
-/// The namespace of a running cluster.
-pub fn namespace(identity: &Identity) -> Namespace {
+/// The namespace of a running cluster. With the first marks, an administrator's consent is used up: it was given for one
+/// cluster, and must not let the next one in that claims the same id.
+pub fn namespace(identity: &Identity, live: Option<&Namespace>) -> Namespace {
     let mut metadata = identity.meta_in(None, &identity.namespace);
     let labels = metadata.labels.get_or_insert_default();
+    if live.is_some_and(|live| live.labels().contains_key(LABEL_ADOPT)) {
+        labels.insert(LABEL_ADOPT.to_owned(), String::new());
+    }
     labels.insert(LABEL_DATA_PLANE.to_owned(), "true".to_owned());
     for mode in ["enforce", "audit", "warn"] {
         let key = format!("pod-security.kubernetes.io/{mode}");
@@ -61,8 +65,8 @@ pub fn namespace(identity: &Identity) -> Namespace {
 }
 
 /// The namespace of a cluster whose resource is gone while its data stays.
-pub fn released(identity: &Identity) -> Namespace {
-    let mut namespace = namespace(identity);
+pub fn released(identity: &Identity, live: Option<&Namespace>) -> Namespace {
+    let mut namespace = namespace(identity, live);
     namespace.metadata.labels.get_or_insert_default().insert(LABEL_RELEASED.to_owned(), "true".to_owned());
     namespace
 }

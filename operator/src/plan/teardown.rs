@@ -105,7 +105,10 @@ impl TearDown {
             .flatten(),
         );
         if children.stateful_set.is_none() && children.pod.is_none() {
-            step.released = Change::between(namespace::released(identity), observed.namespace.as_ref());
+            step.released = {
+                let live = observed.namespace.as_ref();
+                Change::between(namespace::released(identity, live), live)
+            };
             step.finished = true;
         }
         step

@@ -57,6 +57,36 @@ fn a_namespace_that_is_somebody_elses_is_refused_until_an_administrator_consents
 }
 
 #[test]
+fn an_administrators_consent_lets_one_cluster_in_and_not_the_next_one_that_claims_its_id() {
+    let mut world = World::new("{clusterId: sharedid, encryption: {local: {}}}");
+    let identity = world.identity();
+    let mut given = Namespace::default();
+    given.metadata.name = Some(identity.namespace.clone());
+    given.labels_mut().insert(LABEL_ADOPT.into(), identity.cluster_id.clone());
+    world.observed.namespace = Some(given.clone());
+    let Plan::Claim(foundation) = world.plan() else { panic!("expected a claim") };
+    let Change::Apply(taken) = foundation.namespace else { panic!("expected marks") };
+    // What is applied goes over what is there, and leaves the rest of it.
+    given.labels_mut().extend(taken.labels().clone());
+    given.annotations_mut().extend(taken.annotations().clone());
+    world.observed.namespace = Some(given);
+    assert!(matches!(world.plan(), Plan::Claim(_)), "it is its own by now");
+    world.observed.cluster.metadata.namespace = Some("intruder".into());
+    let Plan::Refuse(refused) = world.plan() else { panic!("expected a refusal") };
+    assert_eq!(refused.refusal.reason(), "NamespaceNotOwned");
+}
+
+#[test]
+fn nobody_takes_the_id_that_another_resource_has_by_its_name_before_that_one_is_there() {
+    let id = World::new(LOCAL).identity().cluster_id;
+    let mut world = World::new(&format!("{{clusterId: {id}, encryption: {{local: {{}}}}}}"));
+    assert!(matches!(world.plan(), Plan::Claim(_)), "whose it is, may say it");
+    world.observed.cluster.metadata.namespace = Some("intruder".into());
+    let Plan::Refuse(refused) = world.plan() else { panic!("expected a refusal") };
+    assert!(refused.refusal.to_string().starts_with("spec.clusterId"), "{}", refused.refusal);
+}
+
+#[test]
 fn the_data_of_another_namespaces_resource_is_not_taken_over_by_the_same_id() {
     let mut world = World::running("{clusterId: sharedid, encryption: {local: {}}}");
     world.observed.cluster.metadata.namespace = Some("intruder".into());

@@ -32,7 +32,7 @@ fn retaining_stops_the_engine_and_keeps_volume_keys_and_passwords() {
 fn a_resource_made_again_takes_its_data_up_again() {
     let mut world = World::running(AWS);
     let identity = world.identity();
-    world.observed.namespace = Some(namespace::released(&identity));
+    world.observed.namespace = Some(namespace::released(&identity, None));
     world.observed.cluster.metadata.uid = Some("uid-2".into());
     world.observed.cluster.metadata.finalizers = None;
     let desired = world.desired();
