@@ -4,7 +4,8 @@
 //! runs without them), CAs, certificates, generated secrets, the customer's secret, service account, volume,
 //! services, the fleet, what was told to whom, the record of what is rolled out, its configuration, the workload, then
 //! orphans go. The order to cert-manager comes last: after the record, which remembers it, and where a cert-manager that
-//! does not answer holds nothing else up.
+//! does not answer holds nothing else up. Nor does a refusal of the customer's secret, or of a change of the volume: it is
+//! reported once everything else is done.
 
 mod secrets;
 mod write;
@@ -268,16 +269,22 @@ async fn converge(
     let trust = secrets.certificates(certificates).await?;
     secrets.local_key(local_key).await?;
     let password = secrets.root_password(root_password, observed).await?;
+    let mut refused = None;
     if let (Some(publication), Some(trust)) = (connection, trust) {
-        secrets.publish(&trust, &password, publication).await?;
+        // A full quota of the customer's namespace, for example.
+        refused = pass(secrets.publish(&trust, &password, publication).await)?;
     }
 
+    let children = observed.children.as_ref();
     writer.namespaced(&data_plane, service_account).await?;
-    writer.namespaced(&data_plane, volume).await?;
+    match children.and_then(|children| children.volume.as_ref()) {
+        // A storage class that lets no volume grow, for example.
+        Some(_) => refused = pass(writer.namespaced(&data_plane, volume).await)?.or(refused),
+        None => writer.namespaced(&data_plane, volume).await?,
+    }
     writer.namespaced(&data_plane, peers).await?;
     writer.namespaced(&data_plane, service).await?;
     write_fleet(writer, settings, fleet).await?;
-    let children = observed.children.as_ref();
     writer.onto(&settings.operator_namespace, notified, observed.custody.notified.as_ref()).await?;
     writer.onto(&settings.operator_namespace, record, observed.custody.record.as_ref()).await?;
     for (reason, note) in news {
@@ -296,7 +303,18 @@ async fn converge(
     if ordered {
         writer.note("CertificateOrdered", "cert-manager was told which certificate clients are to see");
     }
-    Ok(status)
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(status),
+    }
+}
+
+/// Lets a refusal pass, to be reported later.
+fn pass(result: Result<(), ApplyError>) -> Result<Option<ApplyError>, ApplyError> {
+    match result {
+        Err(error) if error.is_refusal() => Ok(Some(error)),
+        other => other.map(|()| None),
+    }
 }
 
 async fn tear_down(

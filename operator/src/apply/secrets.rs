@@ -106,13 +106,16 @@ impl Secrets<'_> {
     ) -> Result<(), ApplyError> {
         let Publication { client, refresh_client, refresh_authority } = publication;
         let namespace = self.identity.owner_namespace.clone();
-        let password = password.reveal_text().unwrap_or_default();
-        let secret = connection_secret(self.identity, trust, client.as_ref(), password);
-        if self.writer.create(&namespace, &secret).await? == Created::Yes {
-            self.writer.note("ConnectionPublished", "the connection secret was created");
-            return Ok(());
-        }
         let name = connection_secret_name(&self.identity.owner_name);
+        // An attempt to create what is there would count against a quota.
+        if !self.writer.is_there::<Secret>(&namespace, &name).await? {
+            let password = password.reveal_text().unwrap_or_default();
+            let secret = connection_secret(self.identity, trust, client.as_ref(), password);
+            if self.writer.create(&namespace, &secret).await? == Created::Yes {
+                self.writer.note("ConnectionPublished", "the connection secret was created");
+                return Ok(());
+            }
+        }
         for (refresh, entries, what) in [
             (refresh_authority, published(self.identity, trust), "the CA certificates"),
             (refresh_client, shown(client.as_ref()), "certificate and key for clients"),

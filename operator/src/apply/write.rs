@@ -164,6 +164,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether there is an object, found out by changing nothing of it: for who may change it and not read it.
+    pub(super) async fn is_there<T>(&self, namespace: &str, name: &str) -> Result<bool, ApplyError>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let api: Api<T> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match api.patch_metadata(name, &parameters, &Patch::Merge(json!({}))).await {
+            Ok(_) => Ok(true),
+            Err(source) if is_not_found(&source) => Ok(false),
+            Err(source) => Err(failed::<T>("patching", name, source)),
+        }
+    }
+
     /// Changes some entries of an object and leaves the others alone.
     pub(super) async fn merge<T>(
         &mut self,
