@@ -1,4 +1,6 @@
-//! What the operator reports about a cluster. Nothing reads it back: deleting a status changes nothing.
+//! What the operator reports about a cluster. What it decides about a cluster, it never reads from here: deleting a status
+//! changes nothing but the status. Of others it reads the version and `Ready`, to see which clusters have engines and
+//! whether canaries are done.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -43,8 +43,8 @@ pub enum SecurityReleases {
     validation = Rule::new("duration(self.duration) >= duration('15m') && duration(self.duration) <= duration('24h')")
         .message("upgrade.window.duration must lie between 15m and 24h")
         .field_path(".duration"),
-    validation = Rule::new("!has(self.startDeadline) || duration(self.startDeadline) <= duration(self.duration)")
-        .message("upgrade.window.startDeadline must not be longer than upgrade.window.duration")
+    validation = Rule::new("!has(self.startDeadline) || (duration(self.startDeadline) >= duration('1m') && duration(self.startDeadline) <= duration(self.duration))")
+        .message("upgrade.window.startDeadline must lie between 1m and upgrade.window.duration")
         .field_path(".startDeadline")
 )]
 pub struct Window {
@@ -61,7 +61,7 @@ pub struct Window {
     #[serde(default = "default_window_duration")]
     #[schemars(length(max = 32), regex(pattern = crate::upgrade::DURATION))]
     pub duration: String,
-    /// How long after its opening something may begin. If there is none: until fifteen minutes before it closes.
+    /// How long after its opening something may begin, at least 1m. If there is none: until fifteen minutes before it closes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = crate::upgrade::DURATION))]
     pub start_deadline: Option<String>,

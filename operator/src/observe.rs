@@ -110,10 +110,9 @@ async fn canaries(client: &Client, settings: &Settings) -> Result<Vec<Canary>, O
     let found = clusters.list(&labelled).await.map_err(|source| failed::<VectorCluster>("canaries", source))?;
     let canary = |cluster: VectorCluster| {
         let cluster_id = Identity::of(&cluster, &settings.installation_id).cluster_id;
-        let policy = &cluster.spec.upgrade;
         let status = cluster.status.unwrap_or_default();
-        let ready = status.conditions.iter().any(|it| it.type_ == types::READY && it.status == "True");
-        Canary { cluster_id, version: status.version, willing: ready && policy.auto_patch && !policy.paused }
+        let serves = status.conditions.iter().any(|it| it.type_ == types::READY && it.status == "True");
+        Canary { cluster_id, version: status.version, serves, policy: cluster.spec.upgrade }
     };
     Ok(found.items.into_iter().map(canary).collect())
 }

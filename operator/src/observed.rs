@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 };
 use vectorkeep_crds::{
     EngineCatalog, VectorCluster,
+    upgrade::Upgrade,
     well_known::{ANNOTATION_OWNER_NAME, ANNOTATION_OWNER_NAMESPACE},
 };
 
@@ -64,8 +65,10 @@ pub struct Canary {
     pub cluster_id: String,
     /// Version that its engine reports.
     pub version: Option<String>,
-    /// Whether it serves, and takes patches by itself.
-    pub willing: bool,
+    /// Whether it serves.
+    pub serves: bool,
+    /// When it takes patches.
+    pub policy: Upgrade,
 }
 
 /// The objects of one cluster in its data-plane namespace.

@@ -142,13 +142,6 @@ impl Poller {
         );
     }
 
-    /// Asks the engine of a cluster no more.
-    pub fn forget(&self, cluster_id: &str) {
-        if let Some(polled) = self.shared.lock().remove(cluster_id) {
-            polled.task.abort();
-        }
-    }
-
     /// Asks the engines of a resource that is gone no more.
     pub fn forget_owner(&self, owner: &ObjectRef<VectorCluster>) {
         self.shared.lock().retain(|_, polled| {

@@ -18,6 +18,7 @@ use vectorkeep_crds::{
     isolation::Isolation,
     status::UpgradeReport,
     tls::ClientAuth,
+    upgrade::Upgrade,
     well_known::{ANNOTATION_UPGRADE_NOW, LABEL_CANARY},
 };
 
@@ -39,12 +40,14 @@ use crate::{
         fleet::Fleet,
         offer,
         progress::{PodSight, Progress, Sight, Step},
-        window::Window,
+        window::{Opening, Window},
     },
 };
 
 /// A request that could not be met for so long is forgotten.
 const REQUEST: SignedDuration = SignedDuration::from_hours(1);
+/// A canary whose window opens later than that is not waited for.
+const CANARY: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// So many reports are kept.
 const HISTORY: usize = 20;
 
@@ -67,8 +70,12 @@ pub struct Rollout {
     pub rejected: Option<String>,
     /// The release that would be taken next.
     pub offer: Option<EngineRelease>,
-    /// What becomes of it.
+    /// Whether a renewed pod template would be rolled out next, with the release that runs.
+    pub renews: bool,
+    /// What becomes of the one or the other.
     pub decision: Decision,
+    /// Why the window can't be read, if so.
+    pub unreadable: Option<String>,
     /// The fleet, with this cluster's part in it.
     pub fleet: Fleet,
     /// What to tell: a word and a sentence.
@@ -155,7 +162,6 @@ pub fn rollout(
     let render = Renderer { identity, spec, settings, inputs: inputs(identity, spec) };
     // Rendered in any case: an invalid resource must be told so, not hidden by what runs.
     let files = config_map::files(identity, spec, settings)?;
-    let window = Window::of(&spec.upgrade.window)?;
     let catalog = observed.catalog.as_ref().map_or(&[][..], |catalog| &catalog.spec.releases);
     let (mut stable, begun) = match stable(observed, catalog) {
         Some(stable) => (stable, true),
@@ -164,6 +170,11 @@ pub fn rollout(
                 .ok_or_else(|| Refusal::NoRelease { line: spec.upgrade.version.clone() })?;
             (render.with(Release::from(release), files.clone()), false)
         }
+    };
+    // A cluster that is there is not given up for a window that can't be read: nothing is begun in it.
+    let window = match Window::of(&spec.upgrade.window) {
+        Err(refusal) if !begun => return Err(refusal),
+        window => window,
     };
     // What lies in the store and what the release knows count, whatever the catalog said when it was taken.
     if let Some(newest) = newest_format(observed, &stable.release) {
@@ -181,6 +192,8 @@ pub fn rollout(
         rejected: record.and_then(|record| record.data.as_ref()?.get(REJECTED).cloned()),
         offer: None,
         decision: Decision::Nothing,
+        renews: false,
+        unreadable: window.as_ref().err().map(Refusal::to_string),
         fleet,
         news: Vec::new(),
     };
@@ -194,7 +207,7 @@ pub fn rollout(
     }
     match rollout.progress.take() {
         Some(progress) => take_on(&mut rollout, progress, identity, observed, settings, now),
-        None if begun => begin(&mut rollout, &render, &files, &window, observed, catalog, now),
+        None if begun => begin(&mut rollout, &render, &files, window.as_ref().ok(), observed, catalog, now),
         None => {}
     }
     // A catalog that is not there says nothing, not even that an advisory is over.
@@ -269,7 +282,7 @@ fn begin(
     rollout: &mut Rollout,
     render: &Renderer<'_>,
     files: &BTreeMap<String, String>,
-    window: &Window,
+    window: Option<&Window>,
     observed: &Observed,
     catalog: &[EngineRelease],
     now: Timestamp,
@@ -289,11 +302,13 @@ fn begin(
         template_differs,
         policy,
         window,
-        key_accessible: answer(observed).is_some_and(|status| status.key.state == KeyState::Accessible),
+        key_withheld: answer(observed).is_some_and(|status| {
+            matches!(status.key.state, KeyState::Refused | KeyState::Unreachable | KeyState::Invalid)
+        }),
         serving: serves(observed),
         way_back: catalog.iter().any(|release| release.image == running.image),
         room: rollout.fleet.has_room(&render.identity.cluster_id, render.settings.concurrent_upgrades, now),
-        canaries_pending: canaries_pending(observed, &rollout.fleet, offer.as_ref()),
+        canaries_pending: canaries_pending(observed, &rollout.fleet, taken, now),
         requested: request.is_some(),
         now,
     });
@@ -329,6 +344,7 @@ fn begin(
         rollout.honoured = Some(request.clone());
     }
     rollout.offer = offer;
+    rollout.renews = template_differs;
     rollout.decision = decision;
 }
 
@@ -409,18 +425,26 @@ fn pod_sight(observed: &Observed) -> PodSight<'_> {
 }
 
 /// Whether a canary takes the offer, or still could: then the others wait for it.
-fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRelease>) -> bool {
+fn canaries_pending(observed: &Observed, fleet: &Fleet, offer: Option<&EngineRelease>, now: Timestamp) -> bool {
     let is_canary = observed.cluster.labels().get(LABEL_CANARY).is_some_and(|value| value == "true");
     let Some(offered) = offer.and_then(|offer| Version::parse(&offer.version).ok()) else { return false };
     !is_canary
         && observed.canaries.iter().any(|canary| {
             let version = canary.version.as_deref().and_then(|version| Version::parse(version).ok());
-            let could = canary.willing
-                && version.is_some_and(|version| {
-                    (version.major, version.minor) == (offered.major, offered.minor) && version < offered
-                });
-            could || fleet.is_moving(&canary.cluster_id)
+            let fits = version.is_some_and(|version| {
+                (version.major, version.minor) == (offered.major, offered.minor) && version < offered
+            });
+            (fits && canary.serves && goes_soon(&canary.policy, now)) || fleet.is_on_its_way(&canary.cluster_id, now)
         })
+}
+
+/// Whether a canary takes what it is offered before long: nobody waits for one whose window hardly ever opens.
+fn goes_soon(policy: &Upgrade, now: Timestamp) -> bool {
+    let opens = Window::of(&policy.window).ok().and_then(|window| match window.at(now) {
+        Opening::Open(opened) => Some(opened),
+        Opening::Closed(next) => next,
+    });
+    policy.auto_patch && !policy.paused && opens.is_some_and(|opens| opens <= now + CANARY)
 }
 
 /// What is remembered beside a rollout.

@@ -17,10 +17,10 @@ pub struct Situation<'a> {
     pub template_differs: bool,
     /// What the resource says.
     pub policy: &'a Upgrade,
-    /// Its window.
-    pub window: &'a Window,
-    /// Whether the key answers.
-    pub key_accessible: bool,
+    /// Its window; none if what the resource says can't be read. Then it is closed.
+    pub window: Option<&'a Window>,
+    /// Whether the engine says that it has no key: one that waits for it can't be seen to serve, whatever it runs.
+    pub key_withheld: bool,
     /// Whether the cluster serves: what does not serve can't be seen to serve afterwards.
     pub serving: bool,
     /// Whether the release that runs is in the catalog: else there is no way back.
@@ -80,7 +80,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         return Decision::Nothing;
     }
     let later = |wait, next| Decision::Later { wait, next };
-    let opening = window.at(now);
+    let opening = window.map_or(Opening::Closed(None), |window| window.at(now));
     let urgent = policy.security_releases == SecurityReleases::Immediately
         && offer.is_some_and(|offer| offer.severity == Severity::Security);
     if policy.paused {
@@ -94,8 +94,8 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         Opening::Closed(_) if requested || urgent => None,
         Opening::Closed(next) => return later(Wait::Window, next),
     };
-    // A person may ask for a release that mends what keeps the cluster from serving.
-    if !situation.key_accessible || !(situation.serving || requested) {
+    // A person may ask for a release that mends what keeps the cluster from serving, or from saying anything.
+    if situation.key_withheld || !(situation.serving || requested) {
         return later(Wait::Serving, None);
     }
     if !situation.way_back {
@@ -129,16 +129,22 @@ mod tests {
     /// The decision of a cluster that serves and has a window on Sundays at three, after `change`.
     fn decided(now: &str, offer: Option<&EngineRelease>, change: impl FnOnce(&mut Upgrade, &mut Flags)) -> Decision {
         let mut policy = Upgrade::default();
-        let mut flags =
-            Flags { differs: false, key: true, serving: true, room: true, canaries_pending: false, requested: false };
+        let mut flags = Flags {
+            differs: false,
+            withheld: false,
+            serving: true,
+            room: true,
+            canaries_pending: false,
+            requested: false,
+        };
         change(&mut policy, &mut flags);
         let window = Window::of(&policy.window).expect("a window");
         decide(&Situation {
             offer,
             template_differs: flags.differs,
             policy: &policy,
-            window: &window,
-            key_accessible: flags.key,
+            window: Some(&window),
+            key_withheld: flags.withheld,
             serving: flags.serving,
             way_back: true,
             room: flags.room,
@@ -150,7 +156,7 @@ mod tests {
 
     struct Flags {
         differs: bool,
-        key: bool,
+        withheld: bool,
         serving: bool,
         room: bool,
         canaries_pending: bool,
@@ -210,7 +216,7 @@ mod tests {
         };
         assert_eq!(decided(CLOSED, Some(&routine), broken), Decision::Start { window: None });
         let locked = |_: &mut Upgrade, flags: &mut Flags| {
-            flags.key = false;
+            flags.withheld = true;
             flags.requested = true;
         };
         assert_eq!(waits(decided(CLOSED, Some(&routine), locked)), Wait::Serving);

@@ -92,9 +92,9 @@ impl Fleet {
         !self.broken && others.count() < budget
     }
 
-    /// Whether a cluster moves.
-    pub fn is_moving(&self, cluster_id: &str) -> bool {
-        self.moving.contains_key(cluster_id)
+    /// Whether a cluster moves, and has not been at it for very long.
+    pub fn is_on_its_way(&self, cluster_id: &str, now: Timestamp) -> bool {
+        self.moving.get(cluster_id).is_some_and(|moving| now - LONGEST < moving.since)
     }
 
     /// Notes that a cluster moves to `to`, or waits for its key on the way.

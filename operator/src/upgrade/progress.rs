@@ -2,7 +2,8 @@
 //!
 //! Gates are looked at in order; all of them must hold for a while, within a deadline. What can't get better fails at
 //! once. While the key is out of reach nothing is judged, and the deadline counts anew afterwards: a customer who
-//! disables a key says nothing about a release.
+//! disables a key says nothing about a release. But an engine without its key waits for it; one that ends again and again
+//! is judged.
 
 use std::collections::BTreeMap;
 
@@ -109,6 +110,13 @@ pub struct PodSight<'a> {
     pub waiting: Option<&'a str>,
 }
 
+impl PodSight<'_> {
+    /// Whether it is the pod that is judged, and ends whenever it is started.
+    fn crashes(&self) -> bool {
+        self.current && self.restarts >= RESTARTS && self.waiting == Some("CrashLoopBackOff")
+    }
+}
+
 /// Where a rollout stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -167,6 +175,9 @@ impl Progress {
             }
             _ => {}
         }
+        if self.suspended && sight.pod.crashes() {
+            self.suspended = false;
+        }
         if self.suspended {
             return Step::On(Box::new(self), "the key to be accessible again; until then nothing is judged".to_owned());
         }
@@ -210,13 +221,11 @@ impl Progress {
         if !sight.rolled_out {
             let waiting = pod.waiting.filter(|_| pod.current);
             let detail = waiting.map(|reason| format!(" (it is {reason})")).unwrap_or_default();
-            let crashes = pod.current && pod.restarts >= RESTARTS && waiting == Some("CrashLoopBackOff");
             return Err(Closed {
                 waits_for: format!("the pod of {} to be ready{detail}", self.to.version),
-                for_good: crashes,
-                // A pod that finds no node, or no volume, says nothing about what would have run in it.
-                by_release: pod.current
-                    && (pod.restarts > 0 || waiting.is_some_and(|reason| reason != "ContainerCreating")),
+                for_good: pod.crashes(),
+                // A pod that finds no node, no volume or no registry says nothing about what would have run in it.
+                by_release: pod.current && pod.restarts > 0,
             });
         }
         let Some(status) = sight.answer() else {
@@ -420,8 +429,22 @@ mod tests {
         assert!(crashing(pod, progress()).blames_release());
         let changed = crashing(pod, Progress { excused: true, ..progress() });
         assert!(changed.failure.is_some() && !changed.blames_release(), "it may be the change's doing");
+        assert!(
+            crashing(pod, Progress { suspended: true, ..progress() }).blames_release(),
+            "whatever it said of its key"
+        );
         let old = PodSight { current: false, ..pod };
         assert_eq!(crashing(old, progress()).failure, None, "the pod before is not the one that is judged");
+    }
+
+    #[test]
+    fn a_registry_that_does_not_answer_says_nothing_about_the_release() {
+        let engine = silent();
+        let pod = PodSight { restarts: 0, waiting: Some("ImagePullBackOff"), ready_since: None, current: true };
+        let sight = Sight { written: true, rolled_out: false, pod, engine: &engine };
+        let failed = on(progress().advance(&sight, DEADLINE, at(300)));
+        assert!(failed.failure.as_ref().is_some_and(|failure| failure.contains("ImagePullBackOff")), "{failed:?}");
+        assert!(!failed.blames_release());
     }
 
     #[test]

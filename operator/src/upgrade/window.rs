@@ -18,7 +18,6 @@ pub struct Window {
     /// In wall-clock time, whatever the zone.
     openings: Crontab,
     zone: TimeZone,
-    duration: SignedDuration,
     start_within: SignedDuration,
 }
 
@@ -51,7 +50,7 @@ impl Window {
             Some(deadline) => length("upgrade.window.startDeadline", deadline)?.min(duration),
             None => (duration - LAST_START).max(SignedDuration::from_mins(1)),
         };
-        Ok(Self { openings, zone, duration, start_within })
+        Ok(Self { openings, zone, start_within })
     }
 
     /// Whether something may begin at `now`, and if not, when.
@@ -76,11 +75,6 @@ impl Window {
             wall = next;
         }
         last.map_or(Opening::Closed(None), Opening::Open)
-    }
-
-    /// Whether the window that opened at `opening` is still open.
-    pub fn is_open(&self, opening: Timestamp, now: Timestamp) -> bool {
-        now < opening + self.duration
     }
 
     fn next(&self, wall: DateTime) -> Option<DateTime> {
@@ -123,8 +117,6 @@ mod tests {
         assert_eq!(at(&sunday, "2026-11-29T03:00:00Z"), opening);
         assert_eq!(at(&sunday, "2026-11-29T04:44:59Z"), opening);
         assert_eq!(at(&sunday, "2026-11-29T04:45:00Z"), Opening::Closed(Some(time("2026-12-06T03:00:00Z"))));
-        assert!(sunday.is_open(time("2026-11-29T03:00:00Z"), time("2026-11-29T04:59:59Z")));
-        assert!(!sunday.is_open(time("2026-11-29T03:00:00Z"), time("2026-11-29T05:00:00Z")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     plan::{
         conditions::{Verdict, seconds},
         egress::KmsEgress,
-        isolation::{Boundary, is_proof},
+        isolation::{Boundary, OPERATOR, is_proof},
     },
 };
 
@@ -48,7 +48,9 @@ pub(super) fn isolated(observed: &Observed, boundary: &Boundary) -> Verdict {
         return Verdict::no(
             "PartlyEnforced",
             format!(
-                "{policies}; but the engine reaches {reached}, which they forbid. The network of this Kubernetes cluster                  enforces NetworkPolicies between pods, but not for what is on the pod's own node, or not for addresses                  outside of the cluster"
+                "{policies}; but the engine reaches {reached}, which they forbid. The network of this Kubernetes cluster \
+                 enforces NetworkPolicies between pods, but not for what is on the pod's own node, or not for addresses \
+                 outside of the cluster"
             ),
         );
     }
@@ -62,15 +64,23 @@ pub(super) fn isolated(observed: &Observed, boundary: &Boundary) -> Verdict {
             ),
         );
     }
-    // That the engine does not get there says something only if somebody does.
     if !is_proof(&matrix) {
-        return Verdict::unknown(
-            "ControlProbeFailed",
-            format!(
-                "{policies}; the engine reaches nothing that they forbid, but neither does the operator reach its own \
-                 listener, so it proves nothing"
+        let own = matrix.iter().find(|probe| probe.target == OPERATOR);
+        // That the engine does not get there says something only if somebody does.
+        let (reason, why) = match own {
+            Some(own) if own.control_reached => (
+                "NotTried",
+                "but it has not tried the operator's listener, whose name did not resolve or which was not asked for yet: \
+                 check cluster DNS",
             ),
-        );
+            Some(_) => (
+                "ControlProbeFailed",
+                "but neither does the operator reach its own listener: check the policies around the operator's pods",
+            ),
+            None => ("NotTried", "but the operator's listener is not tried, since the addresses of the KMS include it"),
+        };
+        let message = format!("{policies}; the engine reaches nothing that they forbid, {why}. So nothing is proven");
+        return Verdict::unknown(reason, message);
     }
     let unproven = match names(ProbeVerdict::NotProven) {
         unproven if unproven.is_empty() => unproven,

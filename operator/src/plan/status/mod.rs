@@ -62,8 +62,16 @@ pub fn serving(
 /// The status of a cluster that can't be served until somebody changes something.
 pub fn refused(identity: &Identity, observed: &Observed, refusal: &Refusal, now: Timestamp) -> VectorClusterStatus {
     let (reason, message) = (refusal.reason(), refusal.to_string());
+    // What serves goes on serving, as it was asked to before.
+    let serving = was_ready(observed) && answer(observed).is_some_and(|it| it.state == EngineState::Serving);
+    let ready = match serving {
+        true => {
+            Verdict::yes("Serving", format!("served as it was before; what the resource says now is not: {message}"))
+        }
+        false => Verdict::no(reason, message.clone()),
+    };
     let verdicts = vec![
-        (types::READY, Verdict::no(reason, message.clone())),
+        (types::READY, ready),
         (types::RECONCILING, Verdict::no(reason, message.clone())),
         (types::STALLED, Verdict::yes(reason, message)),
         (types::KEY_ACCESSIBLE, key::accessible(identity, observed)),
@@ -140,6 +148,11 @@ fn base(
         upgrade: None,
         conditions: conditions(verdicts, previous, generation, now),
     }
+}
+
+fn was_ready(observed: &Observed) -> bool {
+    let status = observed.cluster.status.as_ref();
+    status.is_some_and(|it| it.conditions.iter().any(|it| it.type_ == types::READY && it.status == "True"))
 }
 
 fn answer(observed: &Observed) -> Option<&EngineStatus> {

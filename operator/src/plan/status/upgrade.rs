@@ -40,33 +40,43 @@ pub(super) fn up_to_date(rollout: &Rollout) -> Verdict {
         true => String::new(),
         false => format!(". Taken by no cluster, since they failed one: {}", bad.join(", ")),
     };
-    let bad = bad + &open_holes(rollout);
-    let Some(offer) = &rollout.offer else {
-        let renewed = match rollout.decision {
-            Decision::Later { next: Some(next), .. } => {
-                format!("; a renewed pod template is rolled out at {}", seconds(next))
-            }
-            _ => String::new(),
-        };
-        return Verdict::yes("Current", format!("{running} is the newest release that fits{renewed}{bad}"));
+    let unreadable = rollout.unreadable.as_ref().map(|problem| format!(". Nothing is begun by itself: {problem}"));
+    let bad = bad + &open_holes(rollout) + &unreadable.unwrap_or_default();
+    let waits = waits(rollout.decision).map(|why| format!("; {why}")).unwrap_or_default();
+    let renewed = match rollout.renews {
+        true => format!("; there is a renewed pod template{waits}"),
+        false => String::new(),
     };
-    let offer = &offer.version;
-    let Decision::Later { wait, next } = rollout.decision else {
-        return Verdict::no("PatchOffered", format!("{offer} is on offer{bad}"));
-    };
-    let why = match (wait, next) {
+    match &rollout.offer {
+        None => Verdict::yes("Current", format!("{running} is the newest release that fits{renewed}{bad}")),
+        // The template goes first only where the resource takes no release by itself.
+        Some(offer) if rollout.renews => {
+            let asked = waits_for_a_request();
+            Verdict::no("PatchOffered", format!("{} is on offer; {asked}{renewed}{bad}", offer.version))
+        }
+        Some(offer) => Verdict::no("PatchOffered", format!("{} is on offer{waits}{bad}", offer.version)),
+    }
+}
+
+fn waits_for_a_request() -> String {
+    "spec.upgrade.autoPatch is off; `kubectl vectorkeep upgrade now` takes it".to_owned()
+}
+
+/// What is waited for, if something is.
+fn waits(decision: Decision) -> Option<String> {
+    let Decision::Later { wait, next } = decision else { return None };
+    Some(match (wait, next) {
         (Wait::Window, Some(next)) => format!("it is taken at {}", seconds(next)),
         (Wait::Window, None) => "the window in spec.upgrade.window never opens".to_owned(),
         (Wait::Paused, _) => "spec.upgrade.paused holds it back".to_owned(),
-        (Wait::Asked, _) => "spec.upgrade.autoPatch is off; `kubectl vectorkeep upgrade now` takes it".to_owned(),
+        (Wait::Asked, _) => waits_for_a_request(),
         (Wait::Serving, _) => "it is taken once the cluster serves".to_owned(),
         (Wait::WayBack, _) => {
             "the release that runs is not in the EngineCatalog, so there would be no way back; add it".to_owned()
         }
         (Wait::Canaries, _) => "clusters labelled vectorkeep.dev/canary=true take it first".to_owned(),
         (Wait::Room, _) => "enough other clusters are moving right now".to_owned(),
-    };
-    Verdict::no("PatchOffered", format!("{offer} is on offer; {why}{bad}"))
+    })
 }
 
 /// The security advisories that are open, in words; nothing if there are none.

@@ -193,17 +193,33 @@ fn one_cluster_at_a_time_and_canaries_first() {
     assert!(world.condition(types::UP_TO_DATE).message.contains("other clusters"));
 
     world.observed.custody.fleet = None;
-    let canary = |version: &str, willing| Canary { cluster_id: "c".into(), version: Some(version.into()), willing };
+    let canary = |version: &str, serves| Canary {
+        cluster_id: "c".into(),
+        version: Some(version.into()),
+        serves,
+        ..Canary::default()
+    };
     world.observed.canaries = vec![canary("0.1.0", true)];
     world.settle();
     assert_eq!(world.version(), "0.1.0");
     assert!(world.condition(types::UP_TO_DATE).message.contains("canary"));
+    let mut idle = canary("0.1.0", true);
+    idle.policy.window.schedule = "0 0 31 2 *".into();
+    world.observed.canaries = vec![idle];
+    assert!(
+        world.desired().news.iter().any(|(reason, _)| *reason == "UpgradeStarted"),
+        "one that never goes holds up nobody"
+    );
     world.observed.canaries = vec![canary("0.1.1", true)];
     let mut fleet = Fleet::default();
     fleet.moves("c", "0.1.1", world.now, true);
     world.observed.custody.fleet = Some(fleet.write("vectorkeep-system"));
     world.settle();
     assert_eq!(world.version(), "0.1.0", "a canary without a verdict has proven nothing");
+    let now = world.now;
+    world.pass(3600);
+    assert!(world.desired().news.iter().any(|(reason, _)| *reason == "UpgradeStarted"), "but not for ever");
+    world.now = now;
     world.observed.custody.fleet = None;
     world.observed.canaries = vec![canary("0.1.1", true), canary("0.1.0", false)];
     world.settle();
@@ -401,4 +417,51 @@ fn an_engine_that_does_not_know_its_stores_format_is_told_apart_from_a_locked_on
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "FormatUnknown"));
     assert!(ready.message.contains("file format 2"));
     assert_eq!(world.condition(types::STALLED).status, "True");
+}
+
+#[test]
+fn a_window_that_can_not_be_read_stops_nothing_but_what_would_begin_in_it() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.settle();
+    world.observed.cluster.spec.upgrade.window.time_zone = "Europe/Atlantis".into();
+    world.pass(20);
+    world.start_engine();
+    world.pass(10);
+    world.soak();
+    assert_eq!(world.upgrade().history[0].outcome, "Succeeded", "what was begun is ended");
+    world.observed.catalog = Some(catalog(&["0.1.0", "0.1.1", "0.1.2"]));
+    world.settle();
+    assert_eq!(world.version(), "0.1.1");
+    assert_eq!(world.condition(types::READY).status, "True");
+    let told = world.condition(types::UP_TO_DATE).message;
+    assert!(told.contains("Europe/Atlantis"), "{told}");
+
+    let mut fresh = World::new(AWS);
+    fresh.observed.cluster.spec.upgrade.window.time_zone = "Europe/Atlantis".into();
+    assert!(matches!(fresh.plan(), Plan::Refuse(_)), "nothing is made for a resource that can't be read");
+}
+
+#[test]
+fn a_request_mends_an_engine_that_says_nothing_any_more() {
+    let mut world = offered(MONDAY, &["0.1.0", "0.1.1"]);
+    world.settle();
+    world.observed.engine = EngineView::Silent { reason: "no connection".into() };
+    world.settle();
+    assert_eq!(world.version(), "0.1.0");
+    let annotations = world.observed.cluster.metadata.annotations.get_or_insert_default();
+    annotations.insert("vectorkeep.dev/upgrade-now".into(), MONDAY.into());
+    world.settle();
+    assert_eq!(world.version(), "0.1.1");
+}
+
+#[test]
+fn what_is_refused_later_is_told_and_what_serves_goes_on_serving() {
+    let mut world = World::running(AWS);
+    world.observed.cluster.spec.encryption.aws.as_mut().expect("a key").key_arn = "arn:aws:kms:nowhere".into();
+    let Plan::Refuse(refused) = world.plan() else { panic!("expected a refusal") };
+    let status = |type_: &str| {
+        let conditions = &refused.status.conditions;
+        conditions.iter().find(|it| it.type_ == type_).expect("told").status.clone()
+    };
+    assert_eq!((status(types::READY).as_str(), status(types::STALLED).as_str()), ("True", "True"));
 }
