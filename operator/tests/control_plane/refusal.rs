@@ -107,6 +107,47 @@ async fn what_an_admission_policy_refuses_shows_in_the_status_until_it_is_allowe
 }
 
 #[tokio::test]
+async fn a_full_quota_of_the_customer_and_a_volume_that_can_not_grow_hold_up_nothing_else() {
+    let world = World::new().await;
+    let full = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "full", "namespace": world.namespace},
+        "spec": {"hard": {"secrets": "0"}},
+    });
+    kubectl(world.kubeconfig(), &["create", "-f", "-"], &full.to_string());
+    let used = json!({"status": {"hard": {"secrets": "0"}, "used": {"secrets": "0"}}}).to_string();
+    let patch = ["patch", "quota", "full", "-n", &world.namespace, "--subresource=status", "--type=merge", "-p", &used];
+    kubectl(world.kubeconfig(), &patch, "");
+    let secret = ["create", "secret", "generic", "probe", "-n", &world.namespace, "--dry-run=server"];
+    let refused = || async { try_kubectl(world.kubeconfig(), &secret, "").err() };
+    world.until("the quota to be in force", refused).await;
+
+    let engines = Engines::start().await;
+    let _operator = world.start(&Flags { connect_to: Some(engines.address()), ..Flags::default() });
+    world.apply("support", LOCAL).await;
+    let stalled = world.until_condition("support", "Stalled", "True", "WriteRefused").await;
+    assert!(stalled.message.contains("support-connection"), "{}", stalled.message);
+    let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.data_plane("support"));
+    world.until("a workload", || async { sets.get_opt("engine").await.ok().flatten() }).await;
+    engines.run(&world.client, &world.cluster_id("support")).await;
+    world.pod_is_ready("support").await;
+    world.until_condition("support", "Ready", "True", "Serving").await;
+    kubectl(world.kubeconfig(), &["delete", "quota", "full", "-n", &world.namespace], "");
+    world.until_condition("support", "Stalled", "False", "Settled").await;
+    let customers: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+    customers.get("support-connection").await.expect("given at last");
+
+    // Nobody bound the claim, so Kubernetes lets it grow as little as one of a class that forbids it.
+    let generation = || async { sets.get("engine").await.expect("there").metadata.generation };
+    let before = generation().await;
+    let more = LOCAL.replace("local: {}", "local: {}, checkInterval: 20s");
+    world.apply("support", &more.replace("network:", "storage: {volume: {size: 40Gi}}, network:")).await;
+    let stalled = world.until_condition("support", "Stalled", "True", "WriteRefused").await;
+    assert!(stalled.message.contains("PersistentVolumeClaim engine-data"), "{}", stalled.message);
+    world.until("a rollout all the same", || async { (generation().await != before).then_some(()) }).await;
+    world.clean_up().await;
+}
+
+#[tokio::test]
 async fn invalid_resources_are_refused_with_a_message_that_names_the_field() {
     let world = World::new().await;
     let cases = [
