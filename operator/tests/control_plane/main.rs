@@ -1,6 +1,7 @@
 //! The operator against a real API server, with the rights and under the admission policies that the chart installs.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chart;
 mod converging;
 mod dying;
 mod ending;

@@ -145,15 +145,25 @@ fn control_plane() -> &'static ControlPlane {
     })
 }
 
-/// Installs the chart as an administrator would; there is no kubelet, so its Deployment stays without pods.
-fn install(kubeconfig: &Path) {
-    let manifest = run(Command::new(program("helm"))
+/// The chart's objects, or Helm's complaint about the values.
+pub fn render(options: &[&str]) -> Result<String, String> {
+    let output = Command::new(program("helm"))
         .args(["template", "vectorkeep"])
         .arg(repository().join("charts/vectorkeep"))
         .args(["--namespace", OPERATOR_NAMESPACE])
         .args(["--set", &format!("installationId={INSTALLATION}")])
         .args(["--set", &format!("operator.image={}", image("operator", 'a'))])
-        .args(["--set", &format!("engine.image={}", image("engine", 'b'))]));
+        .args(["--set", &format!("engine.image={}", image("engine", 'b'))])
+        .args(options)
+        .output()
+        .expect("helm starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// Installs the chart as an administrator would; there is no kubelet, so its Deployment stays without pods.
+fn install(kubeconfig: &Path) {
+    let manifest = render(&[]).expect("a manifest");
     kubectl(kubeconfig, &["create", "namespace", OPERATOR_NAMESPACE], "");
     let apply = ["apply", "--server-side", "--namespace", OPERATOR_NAMESPACE, "-f", "-"];
     // The catalog is of a kind that the chart defines itself: it is refused until its definition is established. Helm
