@@ -114,7 +114,8 @@ pub fn is_proof(matrix: &[IsolationProbe]) -> bool {
 }
 
 /// What another cluster is called where the customer of this one reads it: always the same, so that what is known of one
-/// is never taken for what is known of another, and nothing that leads to it, or that another customer knows it by.
+/// is never taken for what is known of another, and nothing that another customer knows it by. Who guesses its namespace
+/// and name can check the guess, and learns that it is one of three neighbours.
 fn other_name(identity: &Identity, other: &str, settings: &Settings) -> String {
     let text = format!("{}/{}/{other}", settings.installation_id, identity.cluster_id);
     format!("other-cluster-{}", hex::encode(&Sha256::digest(text)[..3]))
