@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("duration(self.checkInterval) >= duration('1s') && duration(self.checkInterval) <= duration('60s')")
         .message("encryption.checkInterval must lie between 1s and 60s")
         .field_path(".checkInterval"),
-    validation = Rule::new("duration(self.outageGrace) <= duration('24h')")
-        .message("encryption.outageGrace must be at most 24h")
+    validation = Rule::new("duration(self.outageGrace) >= duration(self.checkInterval) && duration(self.outageGrace) <= duration('24h')")
+        .message("encryption.outageGrace must be at least encryption.checkInterval and at most 24h")
         .field_path(".outageGrace")
 )]
 pub struct Encryption {
@@ -31,7 +31,8 @@ pub struct Encryption {
     #[serde(default = "default_check_interval")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
     pub check_interval: String,
-    /// How long to go on while the KMS is silent (not refusing), counted from the last successful answer.
+    /// How long to go on while the KMS is silent (not refusing), counted from the last successful answer: at least
+    /// `checkInterval`, since a check may take that long, and at most 24h.
     #[serde(default = "default_outage_grace")]
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(h|m|s|ms))+$"))]
     pub outage_grace: String,

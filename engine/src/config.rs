@@ -183,6 +183,10 @@ impl Config {
         if !(1..=60).contains(&self.kms.check_interval_seconds) {
             return Err(ConfigError::Invalid("kms.check_interval_seconds must be between 1 and 60"));
         }
+        // A check that succeeds may take the interval: a shorter grace would be over while the KMS answers.
+        if self.kms.outage_grace_seconds < self.kms.check_interval_seconds {
+            return Err(ConfigError::Invalid("kms.outage_grace_seconds must be at least kms.check_interval_seconds"));
+        }
         if self.memory_budget_bytes < 64 * 1024 * 1024 {
             return Err(ConfigError::Invalid("memory_budget_bytes must be at least 67108864 (64 MiB)"));
         }
@@ -242,6 +246,15 @@ mod tests {
         assert!(interval.is_err_and(|error| error.contains("check_interval_seconds")));
         let neither = parse(&GOOD.replace("[kms.local]\n        key_file = \"/k\"", ""));
         assert!(neither.is_err_and(|error| error.contains("exactly one")));
+    }
+
+    #[test]
+    fn an_outage_grace_in_which_no_check_fits_is_refused_by_name() {
+        let with = |seconds: u64| parse(&GOOD.replace("grace_seconds = 600", &format!("grace_seconds = {seconds}")));
+        assert_eq!(with(10), Ok(()));
+        for seconds in [0, 9] {
+            assert!(with(seconds).is_err_and(|error| error.contains("outage_grace_seconds")), "{seconds}");
+        }
     }
 
     #[test]

@@ -16,7 +16,8 @@ pub struct WatchConfig {
     /// Within this time of a refusal by the KMS, [`watch`] returns. Checks start every half of it and get at most
     /// the other half, time-outs and retries included.
     pub interval: Duration,
-    /// How long silence of the KMS is endured, from the start of the last successful check.
+    /// How long silence of the KMS is endured, from the start of the last successful check. With less than the
+    /// interval, it can be over while the KMS answers.
     pub outage_grace: Duration,
 }
 
@@ -49,12 +50,14 @@ impl Default for KeyStatus {
 /// Checks `keyring` until its keys must be given up; then locks it and says why.
 ///
 /// When this returns, the stores of the keyring refuse already. Checks run without jitter, so that a refusal is acted
-/// on within one interval. If the future is dropped, the keyring stays as it is and its lease runs out by itself.
+/// on within one interval; the first is due half an interval after the last success, be it the opening. If the future
+/// is dropped, the keyring stays as it is and its lease runs out by itself.
 pub async fn watch(keyring: Keyring, config: WatchConfig, status: Sender<KeyStatus>) -> LockReason {
     keyring.set_outage_grace(config.outage_grace);
     let period = (config.interval / 2).max(Duration::from_millis(10));
     let mut state = LockState::Held { last_success: keyring.last_success(), outage_grace: config.outage_grace };
-    let mut next_check = Instant::now();
+    let since_success = keyring.last_success().until(BootTime::now());
+    let mut next_check = Instant::now().checked_sub(since_success.min(period)).unwrap_or_else(Instant::now);
     loop {
         next_check += period;
         let event = match until_check_or_expiry(&keyring, next_check).await {

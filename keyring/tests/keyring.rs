@@ -221,9 +221,9 @@ async fn there_is_no_second_system_zone() {
     assert!(keyring.create_zone(Purpose::System).await.is_err());
 }
 
-/// So that a watch that never ends is a failed test and not a hanging one.
+/// So that a watch or a check that never ends is a failed test and not a hanging one.
 async fn bounded<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the watch should have ended")
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it should have ended")
 }
 
 fn config(grace: Duration) -> WatchConfig {
@@ -257,6 +257,18 @@ async fn the_watch_endures_silence_only_for_the_grace() {
         assert!(!keyring.lease().is_valid());
         assert_eq!(seen.borrow().state, KeyState::Unreachable);
     }
+}
+
+#[tokio::test]
+async fn a_grace_of_one_interval_is_enough_also_if_the_watch_starts_long_after_the_opening() {
+    let (_raw, _kms, keyring) = fresh().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let interval = Duration::from_secs(2);
+    let (status, mut seen) = tokio::sync::watch::channel(KeyStatus::default());
+    let watching = tokio::spawn(watch(keyring, WatchConfig { interval, outage_grace: interval }, status));
+    let accessible = bounded(seen.wait_for(|status| status.state == KeyState::Accessible)).await.is_ok();
+    assert!(accessible && !watching.is_finished(), "the watch locked while the KMS answered");
+    watching.abort();
 }
 
 #[tokio::test]
