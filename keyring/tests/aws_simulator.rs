@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
@@ -195,10 +196,16 @@ async fn the_token_file_is_read_again_and_an_expired_session_is_renewed() {
 #[tokio::test]
 async fn a_silent_identity_service_takes_no_session_back() {
     let simulator = Simulator::start();
-    let kms = simulator.kms();
-    let blob = wrapped(&kms).await;
-    simulator.faults(json!({"sts": {"error_5xx": true}}));
-    assert!(kms.decrypt(&blob, &context(1)).await.is_ok());
+    for fault in ["error_5xx", "hang"] {
+        // A session so short that every call wants it renewed, and more calls than can try one after the other.
+        simulator.faults(json!({"sts": {"session_seconds": 60}}));
+        let (kms, context) = (simulator.kms(), context(1));
+        let blob = wrapped(&kms).await;
+        simulator.faults(json!({"sts": {fault: true}}));
+        let answers = join_all((0..8).map(|_| kms.decrypt(&blob, &context))).await;
+        let failures: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        assert!(failures.is_empty(), "{fault}: {failures:?}");
+    }
 }
 
 #[tokio::test]

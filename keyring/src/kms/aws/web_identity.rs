@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::classify::classify;
@@ -64,8 +65,10 @@ pub(crate) struct WebIdentity {
     pub(crate) session_name: String,
     pub(crate) token_file: PathBuf,
     pub(crate) slot: SessionSlot,
-    /// Held while a session is being fetched, so that parallel calls fetch one.
-    pub(crate) renewing: Mutex<()>,
+    /// Bound of the whole call that needs the session.
+    pub(crate) call_timeout: Duration,
+    /// When STS was last silent. Held while a session is being fetched, so that parallel calls fetch one.
+    pub(crate) renewing: Mutex<Option<Instant>>,
 }
 
 impl WebIdentity {
@@ -74,17 +77,34 @@ impl WebIdentity {
         if self.left() > RENEW_BEFORE {
             return Ok(());
         }
-        let _guard = self.renewing.lock().await;
-        if self.left() > RENEW_BEFORE {
+        let mut silent = self.renewing.lock().await;
+        let left = self.left();
+        if left > RENEW_BEFORE {
             return Ok(());
         }
-        match self.assume_role().await {
+        let usable = left > USABLE_BEFORE;
+        // Whoever waited for a renewal in vain would have no time left after another one.
+        if usable && silent.is_some_and(|at| at.elapsed() < self.call_timeout) {
+            return Ok(());
+        }
+        // The other half is for the call itself, which can do without a new session.
+        let patience = if usable { self.call_timeout / 2 } else { self.call_timeout };
+        let renewed = timeout(patience, self.assume_role()).await.unwrap_or_else(|_| {
+            Err(KmsError::unreachable(
+                "AssumeRoleWithWebIdentity got no answer in time; check the network path to the endpoint",
+            ))
+        });
+        match renewed {
             Ok(session) => {
+                *silent = None;
                 self.slot.set(Some(session));
                 Ok(())
             }
             // Silence of the identity service takes nothing back that it gave.
-            Err(error) if error.kind == KmsErrorKind::Unreachable && self.left() > USABLE_BEFORE => Ok(()),
+            Err(error) if error.kind == KmsErrorKind::Unreachable && self.left() > USABLE_BEFORE => {
+                *silent = Some(Instant::now());
+                Ok(())
+            }
             Err(error) => {
                 self.slot.set(None);
                 Err(error)
