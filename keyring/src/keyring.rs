@@ -260,8 +260,8 @@ impl Keyring {
         while let Some((id, outcome)) = outcomes.next().await {
             self.note(id, outcome.state());
             worst = worst.worse(outcome);
-            // The worst is known; answers that may never come are not waited for.
-            if matches!(worst, CheckOutcome::Refused(_)) {
+            // Either ends the use of the keys; answers that may never come are not waited for.
+            if matches!(worst, CheckOutcome::Refused(_) | CheckOutcome::Invalid(_)) {
                 break;
             }
         }

@@ -177,18 +177,21 @@ async fn a_check_asks_for_every_zone_and_tells_the_worst() {
     ] {
         kms.set(mood);
         assert_eq!(keyring.check().await.state(), state);
-        // A refusal ends a check: the zones that were not asked any more keep what they had.
+        // An answer that decides ends a check: the zones that were not asked any more keep what they had.
         let told = keyring.zones().iter().filter(|zone| zone.state == state).count();
-        assert!(if state == KeyState::Refused { told >= 1 } else { told == 2 }, "{mood:?}");
+        let decided = matches!(state, KeyState::Refused | KeyState::Invalid);
+        assert!(if decided { told >= 1 } else { told == 2 }, "{mood:?}");
     }
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_held_up_by_a_zone_that_gets_no_answer() {
-    let (_raw, kms, keyring) = fresh().await;
-    keyring.create_zone(Purpose::Database).await.unwrap();
-    kms.set(Mood::RefusingSystem);
-    assert_eq!(keyring.check().await.state(), KeyState::Refused);
+async fn an_answer_that_decides_is_not_held_up_by_a_zone_that_gets_none() {
+    for (mood, state) in [(Mood::RefusingSystem, KeyState::Refused), (Mood::LyingSystem, KeyState::Invalid)] {
+        let (_raw, kms, keyring) = fresh().await;
+        keyring.create_zone(Purpose::Database).await.unwrap();
+        kms.set(mood);
+        assert_eq!(bounded(keyring.check()).await.state(), state);
+    }
 }
 
 #[tokio::test]

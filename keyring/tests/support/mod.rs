@@ -32,6 +32,8 @@ pub enum Mood {
     Lying,
     /// With a refusal for the system zone, and not at all for others.
     RefusingSystem,
+    /// For the system zone as when lying, and not at all for others.
+    LyingSystem,
 }
 
 /// The local provider with a mood.
@@ -61,11 +63,13 @@ impl ScriptedKms {
 
     async fn obey(&self, context: &EncryptionContext) -> Result<Mood, KmsError> {
         let mood = *self.mood.lock().unwrap();
+        let system = context.pairs()[2].1 == "system";
         match mood {
             Mood::Refusing => Err(KmsError::refused("the key is disabled")),
             Mood::Silent => Err(KmsError::unreachable("time-out")),
-            Mood::RefusingSystem if context.pairs()[2].1 == "system" => Err(KmsError::refused("the key is disabled")),
-            Mood::Hanging | Mood::RefusingSystem => std::future::pending().await,
+            Mood::RefusingSystem if system => Err(KmsError::refused("the key is disabled")),
+            Mood::LyingSystem if system => Ok(Mood::Lying),
+            Mood::Hanging | Mood::RefusingSystem | Mood::LyingSystem => std::future::pending().await,
             Mood::Honest | Mood::Lying => Ok(mood),
         }
     }
