@@ -16,7 +16,8 @@ pub enum Code {
     PartitionNotFound = 200,
     IndexNotFound = 700,
     DatabaseNotFound = 800,
-    Io = 1000,
+    /// Milvus' "IO failed"; 1000 is its "key not found", which sounds like a master key here.
+    Io = 1001,
     DataIntegrity = 1009,
     InvalidParameter = 1100,
     MissingParameter = 1101,
@@ -146,5 +147,18 @@ impl From<slatedb::Error> for Error {
             slatedb::ErrorKind::Data => Self::new(Code::DataIntegrity, format!("the shard is damaged: {text}")),
             _ => Self::new(Code::Io, format!("the shard's log failed: {text}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_is_told_by_milvus_code_for_that() {
+        let error = object_store::Error::Generic { store: "test", source: "no space left".into() };
+        let status = Error::from(error).status();
+        assert_eq!(status.code, 1001);
+        assert!(status.reason.contains("no space left"));
     }
 }
