@@ -108,10 +108,7 @@ impl Gate {
     /// Lets a request in, or refuses it with code 2500, or with the code of what else is wrong.
     pub fn admit(&self) -> Result<Admitted<'_>> {
         let admitting = self.open.load_full().filter(|admitting| admitting.lease.is_valid());
-        let admitting = admitting.ok_or_else(|| match &*self.damage.load() {
-            Some(damage) => (**damage).clone(),
-            None => Error::key_revoked(),
-        })?;
+        let admitting = admitting.ok_or_else(|| self.refusal())?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         Ok(Admitted { gate: self, admitting })
     }
@@ -119,6 +116,14 @@ impl Gate {
     /// Requests that are being served.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Why nothing is served.
+    fn refusal(&self) -> Error {
+        match &*self.damage.load() {
+            Some(damage) => (**damage).clone(),
+            None => Error::key_revoked(),
+        }
     }
 }
 
@@ -134,7 +139,7 @@ impl Admitted<'_> {
         let same = open.as_ref().is_some_and(|open| Arc::ptr_eq(open, &self.admitting));
         match same && self.admitting.lease.is_valid() {
             true => Ok(()),
-            false => Err(Error::key_revoked()),
+            false => Err(self.gate.refusal()),
         }
     }
 }
@@ -148,9 +153,53 @@ impl Drop for Admitted<'_> {
 impl From<KeyringError> for Error {
     fn from(error: KeyringError) -> Self {
         match error {
-            KeyringError::Kms(_) => Self::key_revoked(),
+            KeyringError::Kms(_) | KeyringError::Locked => Self::key_revoked(),
             KeyringError::Corrupt { .. } => Self::new(Code::DataIntegrity, error.to_string()),
             other => Self::new(Code::Io, other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use object_store::memory::InMemory;
+    use vectorkeep_keyring::kms::local::LocalKms;
+
+    use super::*;
+
+    /// A cluster without databases.
+    async fn unlocked(folder: &std::path::Path) -> Arc<Unlocked> {
+        let kms = Arc::new(LocalKms::create_or_open(folder.join("key")).unwrap());
+        let keyring = Keyring::open(Arc::new(InMemory::new()), kms, "test").await.unwrap();
+        let budget = Budget::new(1 << 20);
+        let store = keyring.system().sealed_store("shard");
+        let system = Shard::open(store, budget.clone(), Arc::default()).await.unwrap();
+        let users = Users::new(system.clone());
+        let self_test = SelfTest { passed: true, message: String::new(), at: SystemTime::UNIX_EPOCH };
+        Arc::new(Unlocked { keyring, users, system, databases: Vec::new(), budget, self_test })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_in_work_when_the_gate_is_shut_is_refused_as_a_new_request_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let unlocked = unlocked(folder.path()).await;
+        let gate = Gate::default();
+        let taken_over = Error::new(Code::NotReady, "another process has the store");
+        for (blamed, code) in [(None, Code::KeyRevoked), (Some(taken_over), Code::NotReady)] {
+            gate.open(unlocked.clone());
+            let admitted = gate.admit().unwrap();
+            assert!(admitted.confirm().is_ok());
+            gate.blame(blamed);
+            gate.shut();
+            assert_eq!(admitted.confirm().map_err(|error| error.code), Err(code));
+            assert_eq!(gate.admit().map(drop).map_err(|error| error.code), Err(code));
+        }
+    }
+
+    #[test]
+    fn a_keyring_that_was_locked_meanwhile_is_no_failure_of_the_store() {
+        assert_eq!(Error::from(KeyringError::Locked).code, Code::KeyRevoked);
     }
 }
