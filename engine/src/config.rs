@@ -70,7 +70,7 @@ pub enum ClientAuth {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// Read when the system zone is created; later changes of the file change nothing.
+    /// Read while there is no root user; later changes of the file change nothing, and it may go.
     pub root_password_file: PathBuf,
 }
 

@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::proto::storage;
 use crate::release::Release;
 use crate::self_test::SelfTest;
-use crate::server::auth::Users;
+use crate::server::auth::{ROOT, Users};
 use crate::storage::format::Formats;
 use crate::storage::keys::{self, Kind};
 use crate::storage::shard::{Operation, Shard, decode};
@@ -270,7 +270,9 @@ impl Engine {
         });
         let system = self.open_shard(keyring.system().sealed_store("shard")).await?;
         let users = Users::new(system.clone());
-        users.ensure_root(&root_password(&self.config.auth.root_password_file)?).await?;
+        if !users.names().await?.iter().any(|name| name == ROOT) {
+            users.ensure_root(&root_password(&self.config.auth.root_password_file).await?).await?;
+        }
         let listed = databases_in(&keyring, &system).await?;
         // After all that is read from the system shard here, since a log that refuses the rows of the test refuses
         // readers too; and before the databases take memory, of which it needs a little.
@@ -386,12 +388,16 @@ pub fn store_dir(data_dir: &Path) -> Result<std::path::PathBuf> {
     Ok(folder)
 }
 
-fn root_password(file: &Path) -> Result<zeroize::Zeroizing<String>> {
-    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+async fn root_password(file: &Path) -> Result<zeroize::Zeroizing<String>> {
+    let text = tokio::fs::read_to_string(file).await.map(zeroize::Zeroizing::new);
     let text = text.map_err(|error| {
         Error::new(Code::Io, format!("the root password file {} can't be read: {error}", file.display()))
     })?;
-    Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+    let password = zeroize::Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    match password.is_empty() {
+        true => Err(Error::new(Code::Io, format!("the root password file {} is empty", file.display()))),
+        false => Ok(password),
+    }
 }
 
 /// Name, zone and creation time of every database. The default one is made when it isn't there.
@@ -419,4 +425,66 @@ async fn databases_in(keyring: &Keyring, system: &Arc<Shard>) -> Result<Vec<(Str
     system.commit(|_| Ok((vec![operation], || {}))).await?;
     databases.push((DEFAULT_DATABASE.into(), zone, created));
     Ok(databases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dev;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The configuration of a development engine that asks for its key every half second.
+    fn config(folder: &Path, outage_grace_seconds: u64) -> Config {
+        let mut config = dev::prepare(folder, "127.0.0.1:19530".parse().unwrap(), 512).unwrap();
+        let kms = format!(
+            "check_interval_seconds = 1\noutage_grace_seconds = {outage_grace_seconds}\nlocal.key_file = {:?}",
+            folder.join("dev/key")
+        );
+        config.kms = toml::from_str(&kms).unwrap();
+        config
+    }
+
+    async fn until(engine: &Engine, state: State) {
+        let reached = async {
+            while engine.state() != state {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap();
+    }
+
+    /// Runs `engine` until `work` is done, and closes it. Why it gave up, if it did so before.
+    async fn running(engine: &Arc<Engine>, work: impl Future<Output = ()>) -> Option<Replace> {
+        let gave_up = tokio::select! {
+            replace = engine.run() => Some(replace),
+            () = work => None,
+        };
+        engine.close().await;
+        gave_up
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_root_password_file_is_needed_only_until_there_is_a_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), 600);
+        for start in ["first", "second"] {
+            if start == "second" {
+                std::fs::remove_file(&config.auth.root_password_file).unwrap();
+            }
+            let engine = Engine::new(config.clone(), "9.8.7");
+            let gave_up = running(&engine, until(&engine, State::Serving)).await;
+            assert!(gave_up.is_none(), "{start} start: {gave_up:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_is_no_root_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "\n").unwrap();
+        assert!(root_password(&file).await.is_err_and(|error| error.message.contains("is empty")));
+        std::fs::write(&file, "secret\r\n").unwrap();
+        assert_eq!(root_password(&file).await.unwrap().as_str(), "secret");
+    }
 }
