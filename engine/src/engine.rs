@@ -294,8 +294,8 @@ impl Engine {
     pub async fn close(&self) {
         let Some(unlocked) = self.gate.unlocked() else { return };
         self.gate.shut();
-        for database in &unlocked.databases {
-            if let Err(error) = database.shard.close().await {
+        for shard in unlocked.shards() {
+            if let Err(error) = shard.close().await {
                 tracing::warn!(reason = %error, "a shard was not closed; its log is replayed at the next start");
             }
         }
@@ -486,5 +486,21 @@ mod tests {
         assert!(root_password(&file).await.is_err_and(|error| error.message.contains("is empty")));
         std::fs::write(&file, "secret\r\n").unwrap();
         assert_eq!(root_password(&file).await.unwrap().as_str(), "secret");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_engine_that_is_closed_has_closed_all_its_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(config(folder.path(), 600), "9.8.7");
+        let mut shards = Vec::new();
+        let served = async {
+            until(&engine, State::Serving).await;
+            shards.extend(engine.gate.unlocked().unwrap().shards().cloned());
+        };
+        assert!(running(&engine, served).await.is_none());
+        assert_eq!(shards.len(), 2, "the system's and the default database's");
+        for shard in shards {
+            assert!(shard.record(b"any").await.is_err());
+        }
     }
 }
