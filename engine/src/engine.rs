@@ -1,7 +1,7 @@
 //! The engine as one value: configuration, gate, metrics, and the loop that unlocks and locks it.
 
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -138,8 +138,8 @@ impl Engine {
                     continue;
                 }
             };
-            match self.unlock(kms.clone()).await {
-                Ok(unlocked) => return self.serve(unlocked).await,
+            match self.unlock_and_serve(kms.clone()).await {
+                Ok(replace) => return replace,
                 Err(error) => {
                     tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
                     self.gate.blame(Some(error).filter(|error| error.code != Code::KeyRevoked));
@@ -199,16 +199,35 @@ impl Engine {
         found
     }
 
-    async fn serve(self: &Arc<Self>, unlocked: Arc<Unlocked>) -> Replace {
+    /// Opens the keyring, loads what is under its keys, and serves until this process image must go. The keys are
+    /// watched from the moment they are there: to load may take longer than the KMS may be silent, and a refusal counts
+    /// at any time.
+    async fn unlock_and_serve(self: &Arc<Self>, kms: Arc<dyn Kms>) -> Result<Replace> {
+        let keyring = self.open_keyring(kms).await?;
+        let mut watching = pin!(vectorkeep_keyring::watch(keyring.clone(), self.watch_config(), self.key.clone()));
+        // A task of its own, since to load is to compute, which must hold neither the watch nor its verdict up.
+        let loading = AbortOnDropHandle::new(tokio::spawn(self.clone().load(keyring)));
+        let loaded = tokio::select! {
+            reason = &mut watching => return Ok(Replace::Locked(reason)),
+            loaded = loading => loaded,
+        };
+        let unlocked =
+            loaded.map_err(|_panic| Error::new(Code::Unexpected, "loading the store ended in a panic"))??;
+        Ok(self.serve(unlocked, watching).await)
+    }
+
+    /// Serves until `watching` says that the keys must be given up.
+    async fn serve(
+        self: &Arc<Self>,
+        unlocked: Arc<Unlocked>,
+        mut watching: Pin<&mut impl Future<Output = LockReason>>,
+    ) -> Replace {
         let tasks = unlocked.databases.iter().flat_map(|database| database.shard.start_maintenance());
         let maintenance: Vec<_> = tasks.map(AbortOnDropHandle::new).collect();
         let committing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_committing(unlocked.clone())));
         self.gate.blame(None);
         self.gate.open(unlocked.clone());
         tracing::info!("the engine is unlocked and serves");
-        let config =
-            WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() };
-        let mut watching = pin!(vectorkeep_keyring::watch(unlocked.keyring.clone(), config, self.key.clone()));
         let lost = select_all(unlocked.shards().map(|shard| Box::pin(shard.lost())));
         let reason = tokio::select! {
             reason = &mut watching => reason,
@@ -255,12 +274,10 @@ impl Engine {
         }
     }
 
-    /// Opens the keyring and everything in it.
-    async fn unlock(self: &Arc<Self>, kms: Arc<dyn Kms>) -> Result<Arc<Unlocked>> {
+    async fn open_keyring(&self, kms: Arc<dyn Kms>) -> Result<Keyring> {
         let raw = LocalFileSystem::new_with_prefix(store_dir(&self.config.data_dir)?)?.with_fsync(true);
         let opened = Keyring::open(Arc::new(raw), kms, &self.config.cluster_id).await;
         let keyring = opened.inspect_err(|error| self.report_keyring(error))?;
-        keyring.set_outage_grace(self.config.kms.outage_grace());
         let checked = vectorkeep_keyring::CheckOutcome::Ok;
         self.key.send_modify(|status| {
             status.state = checked.state();
@@ -268,6 +285,11 @@ impl Engine {
             status.last_success = Some(std::time::SystemTime::now());
             status.last_check = status.last_success;
         });
+        Ok(keyring)
+    }
+
+    /// Opens everything in the keyring.
+    async fn load(self: Arc<Self>, keyring: Keyring) -> Result<Arc<Unlocked>> {
         let system = self.open_shard(keyring.system().sealed_store("shard")).await?;
         let users = Users::new(system.clone());
         if !users.names().await?.iter().any(|name| name == ROOT) {
@@ -307,7 +329,6 @@ impl Engine {
         }
         let aws = self.config.kms.aws.clone();
         let aws = aws.ok_or_else(|| KmsError::invalid("no KMS is configured; set kms.aws or kms.local"))?;
-        let watch = WatchConfig { interval: self.config.kms.check_interval(), outage_grace: Duration::ZERO };
         Ok(Arc::new(AwsKms::new(AwsKmsConfig {
             key_arn: aws.key_arn,
             role_arn: aws.role_arn,
@@ -315,9 +336,13 @@ impl Engine {
             kms_endpoint: aws.kms_endpoint,
             sts_endpoint: aws.sts_endpoint,
             ca_bundle_file: aws.ca_bundle_file,
-            call_timeout: watch.call_timeout(),
+            call_timeout: self.watch_config().call_timeout(),
             session_name: self.config.cluster_id.clone(),
         })?))
+    }
+
+    fn watch_config(&self) -> WatchConfig {
+        WatchConfig { interval: self.config.kms.check_interval(), outage_grace: self.config.kms.outage_grace() }
     }
 
     fn report_keyring(&self, error: &KeyringError) {
@@ -429,6 +454,11 @@ async fn databases_in(keyring: &Keyring, system: &Arc<Shard>) -> Result<Vec<(Str
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
     use crate::dev;
 
@@ -443,6 +473,16 @@ mod tests {
         );
         config.kms = toml::from_str(&kms).unwrap();
         config
+    }
+
+    /// An engine that stands still while it loads, until a password comes through the pipe.
+    fn waiting_for_its_password(folder: &Path, outage_grace_seconds: u64) -> (Arc<Engine>, File) {
+        let mut config = config(folder, outage_grace_seconds);
+        config.auth.root_password_file = folder.join("pipe");
+        mkfifoat(CWD, &config.auth.root_password_file, Mode::RUSR | Mode::WUSR).unwrap();
+        // For both, so that neither end waits until the other is opened.
+        let pipe = File::options().read(true).write(true).open(&config.auth.root_password_file).unwrap();
+        (Engine::new(config, "9.8.7"), pipe)
     }
 
     async fn until(engine: &Engine, state: State) {
@@ -462,6 +502,34 @@ mod tests {
         };
         engine.close().await;
         gave_up
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_that_is_refused_while_the_store_is_loaded_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, _pipe) = waiting_for_its_password(folder.path(), 600);
+        let refused = async {
+            until(&engine, State::Unlocking).await;
+            std::fs::remove_file(folder.path().join("dev/key")).unwrap();
+            tokio::time::sleep(PATIENCE).await;
+        };
+        let gave_up = running(&engine, refused).await;
+        assert!(matches!(gave_up, Some(Replace::Locked(LockReason::Refused(_)))), "{gave_up:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn to_load_may_take_longer_than_the_kms_may_be_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let (engine, mut pipe) = waiting_for_its_password(folder.path(), 3);
+        let loaded = async {
+            until(&engine, State::Unlocking).await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            pipe.write_all(b"password\n").unwrap();
+            drop(pipe);
+            until(&engine, State::Serving).await;
+        };
+        let gave_up = running(&engine, loaded).await;
+        assert!(gave_up.is_none(), "{gave_up:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
