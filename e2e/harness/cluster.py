@@ -18,6 +18,21 @@ LAB = ROOT / "e2e" / "lab" / "lab"
 KIND_NAME = "vectorkeep"
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An image on this machine."""
+
+    path: pathlib.Path
+    # With a tag.
+    name: str
+    digest: str
+
+    @property
+    def by_digest(self) -> str:
+        """The reference by which pods use it."""
+        return f"{self.name.rpartition(':')[0]}@{self.digest}"
+
+
 @dataclass
 class Cluster:
     """A running cluster and the programs to use it with."""
@@ -54,13 +69,17 @@ class Cluster:
         """Applies objects."""
         self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
-    def load(self, archive: pathlib.Path) -> None:
-        """Brings an image into the cluster's nodes."""
+    def load(self, image: Archive) -> None:
+        """Brings an image into the cluster's nodes, under its name and its name by digest."""
         match self.kind:
             case "lab":
-                run(LAB, "image-load", archive)
+                run(LAB, "image-load", image.path)
             case "kind":
-                run("kind", "load", "image-archive", archive, "--name", KIND_NAME)
+                run("kind", "load", "image-archive", image.path, "--name", KIND_NAME)
+                # An import loses the name by digest.
+                tag = ("ctr", "-n", "k8s.io", "images", "tag", "--force", image.name, image.by_digest)
+                for node in run("kind", "get", "nodes", "--name", KIND_NAME).split():
+                    run("docker", "exec", node, *tag)
             case _:
                 raise CommandFailed(
                     "an existing cluster takes its images from a registry: push them there and set VECTORKEEP_IMAGES_LOADED=1"

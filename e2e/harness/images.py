@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from dataclasses import dataclass
 
-from .cluster import LAB, Cluster
+from ..lab import oci
+from ..lab.images import probe_image
+from .cluster import LAB, Archive, Cluster
 from .shell import CACHE, CommandFailed, program, run
 
 # The domain is reserved (RFC 2606): no registry can answer to it, so a node can only use what was loaded into it.
@@ -22,7 +25,7 @@ class Images:
     operator: str
     engine: str
     kms: str
-    probe: str = "lab.invalid/probe:1"
+    probe: str
 
 
 def build_and_load(cluster: Cluster) -> Images:
@@ -31,6 +34,7 @@ def build_and_load(cluster: Cluster) -> Images:
         operator=_image(cluster, "operator", "vectorkeep-operator"),
         engine=_image(cluster, "engine", "vectorkeep-engine"),
         kms=_image(cluster, "kms-sim", "vectorkeep-kms-sim"),
+        probe=_load(cluster, _probe()),
     )
 
 
@@ -64,10 +68,32 @@ def cert_manager(cluster: Cluster) -> str:
 
 
 def _image(cluster: Cluster, name: str, binary: str, *options: str) -> str:
-    archive = CACHE / "images" / f"{name}.tar"
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    repository = f"{REGISTRY}/{name}"
-    digest = run(LAB, "image", "--name", f"{repository}:dev", "--binary", program(binary), "--out", archive, *options).split()[-1]
+    return _load(cluster, _program(name, binary, *options))
+
+
+def _program(name: str, binary: str, *options: str) -> Archive:
+    """An image of one program."""
+    path, tagged = _place(name)
+    printed = run(LAB, "image", "--name", tagged, "--binary", program(binary), "--out", path, *options)
+    return Archive(path, tagged, printed.split()[-1])
+
+
+def _probe() -> Archive:
+    """A shell with the usual small tools, for pods that try whom they reach."""
+    path, tagged = _place("probe")
+    image = probe_image()
+    image.name = tagged
+    return Archive(path, tagged, oci.write_archive(image, path))
+
+
+def _place(name: str) -> tuple[pathlib.Path, str]:
+    """Where an image's archive goes, and what the image is called."""
+    folder = CACHE / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.tar", f"{REGISTRY}/{name}:dev"
+
+
+def _load(cluster: Cluster, image: Archive) -> str:
     if os.environ.get("VECTORKEEP_IMAGES_LOADED") != "1":
-        cluster.load(archive)
-    return f"{repository}@{digest}"
+        cluster.load(image)
+    return image.by_digest
