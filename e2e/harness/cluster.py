@@ -82,7 +82,9 @@ class Cluster:
                     run("docker", "exec", node, *tag)
             case _:
                 raise CommandFailed(
-                    "an existing cluster takes its images from a registry: push them there and set VECTORKEEP_IMAGES_LOADED=1"
+                    "an existing cluster takes its images from a registry: set VECTORKEEP_REGISTRY to where they go there "
+                    f"(HOST/PATH), run this again, push the archives in {image.path.parent} under the names that they hold, "
+                    "digests unchanged, and set VECTORKEEP_IMAGES_LOADED=1"
                 )
 
     def issuer(self) -> tuple[str, dict]:

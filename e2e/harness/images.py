@@ -10,8 +10,9 @@ from ..lab.images import probe_image
 from .cluster import LAB, Archive, Cluster
 from .shell import CACHE, CommandFailed, program, run
 
-# The domain is reserved (RFC 2606): no registry can answer to it, so a node can only use what was loaded into it.
-REGISTRY = "vectorkeep.invalid"
+# Where an existing cluster finds the images. The domain that is used without it is reserved (RFC 2606): no registry can
+# answer to it, so a node can only use what was loaded into it.
+REGISTRY = os.environ.get("VECTORKEEP_REGISTRY") or "vectorkeep.invalid"
 # Where every engine image has its program.
 ENGINE = "/vectorkeep-engine"
 # The operator's program likewise.
@@ -30,12 +31,14 @@ class Images:
 
 def build_and_load(cluster: Cluster) -> Images:
     """Assembles the images and brings them into the cluster."""
-    return Images(
-        operator=_image(cluster, "operator", "vectorkeep-operator"),
-        engine=_image(cluster, "engine", "vectorkeep-engine"),
-        kms=_image(cluster, "kms-sim", "vectorkeep-kms-sim"),
-        probe=_load(cluster, _probe()),
-    )
+    made = {
+        "operator": _program("operator", "vectorkeep-operator"),
+        "engine": _program("engine", "vectorkeep-engine"),
+        "kms": _program("kms-sim", "vectorkeep-kms-sim"),
+        "probe": _probe(),
+    }
+    # All are made before the first is loaded: who has to push them by hand finds them side by side.
+    return Images(**{part: _load(cluster, image) for part, image in made.items()})
 
 
 def next_operator(cluster: Cluster) -> str:
