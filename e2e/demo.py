@@ -168,7 +168,7 @@ def look(cluster: clusters.Cluster, tenant: Tenant, canaries: list[str]) -> dict
     logs = scan.pod_logs(cluster, tenant.data_plane, "vectorkeep.dev/component=engine")
     logs += scan.pod_logs(cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep-operator")
     return {
-        "volume": scan.in_files(scan.volume_folder(cluster, tenant.data_plane, "engine-data"), canaries),
+        "volume": scan.in_files(scan.volume_folder(tenant.id), canaries),
         "logs": scan.in_text(logs, canaries),
         "memory": scan.in_memory(scan.engine_processes(), canaries),
     }

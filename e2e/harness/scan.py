@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from .cluster import Cluster
 
 CHUNK = 16 * 1024 * 1024
+# Where an engine finds its configuration and its volume (operator/src/plan/config_map.rs).
+CONFIG = "etc/vectorkeep/config/engine.toml"
+VOLUME = "var/lib/vectorkeep"
 
 
 def engine_processes() -> list[int]:
@@ -64,14 +67,19 @@ def _in_range(memory, start: int, end: int, wanted: set[bytes]) -> set[bytes]:
 
 
 def in_files(folder: pathlib.Path, canaries: Iterable[str]) -> int:
-    """How many canaries the files below a folder hold, in their contents or names."""
+    """How many canaries the files below a folder hold, in their contents or names. Where there are no files, that none is
+    found says nothing, and is an error."""
     wanted = {canary.encode() for canary in canaries}
     seen: set[bytes] = set()
+    files = 0
     for path in folder.rglob("*"):
         text = str(path.relative_to(folder)).encode()
         if path.is_file():
             text += b"\0" + path.read_bytes()
+            files += 1
         seen |= {canary for canary in wanted if canary in text}
+    if not files:
+        raise LookupError(f"there are no files in {folder}")
     return len(seen)
 
 
@@ -80,11 +88,17 @@ def in_text(text: str, canaries: Iterable[str]) -> int:
     return sum(canary in text for canary in set(canaries))
 
 
-def volume_folder(cluster: Cluster, namespace: str, claim: str) -> pathlib.Path:
-    """Where the lab keeps a claim's volume on this machine."""
-    volume = cluster.get("-n", namespace, "pvc", claim)["spec"]["volumeName"]
-    source = cluster.get("pv", volume)["spec"]
-    return pathlib.Path((source.get("hostPath") or source.get("local"))["path"])
+def volume_folder(cluster_id: str) -> pathlib.Path:
+    """The volume of a cluster, as its engine on this machine sees it."""
+    for pid in engine_processes():
+        root = pathlib.Path(f"/proc/{pid}/root")
+        try:
+            configuration = (root / CONFIG).read_text()
+        except OSError:  # it ended meanwhile
+            continue
+        if f'"{cluster_id}"' in configuration:
+            return root / VOLUME
+    raise LookupError(f"no engine of {cluster_id} runs on this machine")
 
 
 def pod_logs(cluster: Cluster, namespace: str, selector: str) -> str:

@@ -57,7 +57,7 @@ def test_a_disabled_key_cuts_off_and_an_enabled_one_brings_every_row_back(world,
     assert scan.engine_processes() and scan.in_memory(scan.engine_processes(), CANARIES) == 0
     assert scan.in_text(world.logs(), CANARIES) == 0
     assert scan.in_text(scan.all_objects(world.cluster), CANARIES) == 0
-    assert scan.in_files(scan.volume_folder(world.cluster, acme.data_plane, "engine-data"), CANARIES) == 0
+    assert scan.in_files(scan.volume_folder(acme.id), CANARIES) == 0
     operator = scan.pod_logs(world.cluster, OPERATOR_NAMESPACE, "app.kubernetes.io/name=vectorkeep-operator")
     assert scan.in_text(operator, CANARIES) == 0
 
