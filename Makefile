@@ -72,9 +72,10 @@ test-rust: build lab ## Unit and integration tests of the Rust crates
 	cargo test --workspace
 
 .PHONY: test-lab
-test-lab: lab ## Tests of the test equipment itself
+test-lab: lab ## Tests of the test equipment itself (as root; takes a running lab down)
 	$(call step,tests of the lab)
-	python3 -m unittest discover -q -s e2e/lab/tests -t e2e
+	$(LAB) down
+	VECTORKEEP_LAB_LIFECYCLE=1 python3 -m unittest discover -q -s e2e/lab/tests -t e2e
 	cd e2e/lab/go/netpol && CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath' go test ./...  # the lab's flags: its build cache serves
 
 .PHONY: test-engine

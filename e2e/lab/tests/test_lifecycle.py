@@ -1,6 +1,7 @@
 """A lab leaves nothing behind, at whatever moment its `up` was killed.
 
-Needs root, built programs and a machine without a lab, and takes about two minutes:
+Needs root, built programs and a machine without a lab, and takes less than two minutes. `make test-lab` takes the lab down
+and runs it:
 
     VECTORKEEP_LAB_LIFECYCLE=1 python3 -m unittest discover -s e2e/lab/tests -t e2e
 """
@@ -80,7 +81,7 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(programs_of(self.state), [])
 
     def test_up_that_was_killed_at_any_moment_is_taken_down(self):
-        for moment in (0.3, 0.6, 1, 2, 3, 5, 7, 9, 12):
+        for moment in (0.5, 2, 4, 7):
             with self.subTest(killed_after_seconds=moment):
                 self.killed("up", after=moment)
                 self.lab("down")
