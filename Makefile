@@ -81,13 +81,14 @@ test-lab: lab ## Tests of the test equipment itself (as root; takes a running la
 .PHONY: test-engine
 test-engine: build ## The engine as a process under real pymilvus, both supported lines
 	$(call step,engine under pymilvus 3.0 and 2.6)
-	@$(MAKE) --no-print-directory -j2 --output-sync=target engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
+	@$(MAKE) --no-print-directory -j2 engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
 
+# The two run side by side, so each line says whose it is. make's own --output-sync would hold back all of it to the end.
 .PHONY: engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
 engine-under-pymilvus-3.0:
-	$(PYTHON3) -m pytest -q engine/tests
+	PYTHONUNBUFFERED=1 $(PYTHON3) -m pytest engine/tests 2>&1 | sed -u 's/^/pymilvus 3.0: /'
 engine-under-pymilvus-2.6:
-	$(PYTHON26) -m pytest -q engine/tests
+	PYTHONUNBUFFERED=1 $(PYTHON26) -m pytest engine/tests 2>&1 | sed -u 's/^/pymilvus 2.6: /'
 
 .PHONY: test-e2e
 test-e2e: build lab ## The whole product on a real cluster
