@@ -6,6 +6,7 @@ import hashlib
 import json
 import pathlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pymilvus import MilvusClient
@@ -77,6 +78,8 @@ class Tenant:
     namespace: str
     name: str
     spec: dict = field(default_factory=dict)
+    # Called before it is deleted, by whoever wants to see it once more.
+    before_delete: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> str:
@@ -138,6 +141,7 @@ class Tenant:
         """Deletes the resource, if it is there, and waits until it and what its policy gives up is gone."""
         if not self.cluster.exists("namespace", self.namespace):
             return
+        self.before_delete()
         self.cluster.kubectl("-n", self.namespace, "delete", "vcl", self.name, "--ignore-not-found", "--timeout=180s")
 
     def status(self) -> dict:

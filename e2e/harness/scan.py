@@ -1,17 +1,23 @@
 """Looking for plaintext where none may be: process memory, volumes, logs, objects."""
 from __future__ import annotations
 
+import base64
 import os
 import pathlib
 import re
 from collections.abc import Iterable
 
 from .cluster import Cluster
+from .shell import CommandFailed
 
 CHUNK = 16 * 1024 * 1024
 # Where an engine finds its configuration and its volume (operator/src/plan/config_map.rs).
 CONFIG = "etc/vectorkeep/config/engine.toml"
 VOLUME = "var/lib/vectorkeep"
+# What the operator made.
+OPERATORS = "app.kubernetes.io/managed-by=vectorkeep-operator"
+# Shorter ends of keys may stand in any text.
+SHORTEST = 16
 
 
 def engine_processes() -> list[int]:
@@ -102,14 +108,39 @@ def volume_folder(cluster_id: str) -> pathlib.Path:
 
 
 def pod_logs(cluster: Cluster, namespace: str, selector: str) -> str:
-    """Logs of the pods, of containers that ended before them too."""
+    """Logs of the pods, of containers that ended before them too. What has not started has none."""
     text = ""
     for pod in cluster.get("-n", namespace, "pods", "-l", selector)["items"]:
-        name = pod["metadata"]["name"]
-        text += cluster.kubectl("-n", namespace, "logs", name, "--all-containers", "--tail=-1")
-        if any(status["restartCount"] for status in pod["status"].get("containerStatuses", [])):
-            text += cluster.kubectl("-n", namespace, "logs", name, "--all-containers", "--previous", "--tail=-1")
+        for container in pod["status"].get("containerStatuses", []):
+            if "terminated" in container.get("lastState", {}):
+                text += _container_logs(cluster, pod, container["name"], "--previous")
+            if container["state"].keys() & {"running", "terminated"}:
+                text += _container_logs(cluster, pod, container["name"])
     return text
+
+
+def _container_logs(cluster: Cluster, pod: dict, container: str, *options: str) -> str:
+    name, space = pod["metadata"]["name"], ("-n", pod["metadata"]["namespace"])
+    try:
+        return cluster.kubectl(*space, "logs", name, "-c", container, "--tail=-1", *options)
+    except CommandFailed:
+        fields = "jsonpath={.metadata.uid} {.metadata.deletionTimestamp}"
+        now = cluster.kubectl(*space, "get", "pod", name, "--ignore-not-found", "-o", fields).split()
+        if now == [pod["metadata"]["uid"]]:
+            raise
+        return ""  # a pod that goes takes its logs with it
+
+
+def private_values(cluster: Cluster) -> set[str]:
+    """What nobody may read but in the operator's own secrets and in connection secrets: passwords and private keys, as a
+    secret has them, and line by line. The first and the last line of a PEM text are no secret."""
+    values: set[str] = set()
+    for secret in cluster.get("secrets", "-A", "-l", OPERATORS)["items"]:
+        for name, stored in secret.get("data", {}).items():
+            if name in ("password", "key") or name.endswith(".key"):
+                lines = base64.b64decode(stored).decode(errors="replace").splitlines()
+                values |= {stored, *(line for line in lines if not line.startswith("-----"))}
+    return {value for value in values if len(value) >= SHORTEST}
 
 
 def all_objects(cluster: Cluster) -> str:
