@@ -59,7 +59,9 @@ def targets(world, acme, other):
         "the other tenant's engine": (pod_address(world, other.data_plane, "engine-0"), 19530),
         "the other tenant's admin port": (pod_address(world, other.data_plane, "engine-0"), 9092),
         "the other tenant's service": (world.cluster.get("-n", other.data_plane, "service", "engine")["spec"]["clusterIP"], 19530),
-        "the operator": (operator["status"]["podIP"], 8443),
+        # Its listener that is open to everybody: what keeps an engine from it is the engine's own policy.
+        "the operator": (operator["status"]["podIP"], 8444),
+        "the operator's metrics": (operator["status"]["podIP"], 8443),
         "the API server": (world.cluster.get("-n", "default", "service", "kubernetes")["spec"]["clusterIP"], 443),
         "the metadata address": ("169.254.169.254", 80),
     }
@@ -97,6 +99,23 @@ def test_a_client_that_the_spec_allows_reaches_the_engine_and_nobody_else_does(w
     assert not outside.reaches(engine, 9092)
 
 
+def hole(namespace: str) -> dict:
+    """Policies add up: with this one, the others forbid no egress any more, as on a network that enforces none."""
+    return {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "hole", "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
+    }
+
+
+def test_through_a_hole_in_the_policies_the_same_probe_reaches_the_operator(world, acme, engine_like, targets):
+    world.cluster.apply(hole(acme.data_plane))
+    try:
+        wait_for("the operator", lambda: engine_like.reaches(*targets["the operator"]), 60)
+    finally:
+        world.cluster.kubectl("-n", acme.data_plane, "delete", "networkpolicy", "hole")
+    wait_for("isolation", lambda: not engine_like.reaches(*targets["the operator"]), 60)
+
+
 def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine_like, client_pods, targets):
     cluster = world.cluster
     cluster.kubectl("-n", OPERATOR_NAMESPACE, "scale", "deployment", "-l", "app.kubernetes.io/name=vectorkeep-operator", "--replicas=0")
@@ -105,7 +124,8 @@ def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine
     try:
         for namespace in (acme.data_plane, other.data_plane):
             cluster.kubectl("-n", namespace, "delete", "networkpolicies", "--all")
-        open_to_all = {what: target for what, target in targets.items() if what != "the operator"}
+        # The operator, which is stopped, has the test before this one.
+        open_to_all = {what: target for what, target in targets.items() if not what.startswith("the operator")}
         wait_for("all targets", lambda: all(engine_like.reaches(*target) for target in open_to_all.values()), 60)
         assert client_pods[1].reaches(pod_address(world, acme.data_plane, "engine-0"), 19530)
     finally:
@@ -156,11 +176,7 @@ def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_doe
     tenant.create_key()
     tenant.apply()
     wait_for("the namespace", lambda: world.cluster.exists("namespace", tenant.data_plane), 60, 0.1)
-    # Policies add up: with this one, the others forbid nothing any more, as on a network that enforces none.
-    world.cluster.apply({
-        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "hole", "namespace": tenant.data_plane},
-        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]},
-    })
+    world.cluster.apply(hole(tenant.data_plane))
     try:
         refused = wait_for("the verdict", lambda: (
             tenant.condition("NetworkIsolated") if tenant.condition("NetworkIsolated").get("status") == "False" else None), 120)
