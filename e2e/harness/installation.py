@@ -108,8 +108,13 @@ class Tenant:
 
     def cli(self, command: str, *arguments: object) -> str:
         """Runs `kubectl vectorkeep`."""
-        return run(program("kubectl-vectorkeep"), "--kubeconfig", self.cluster.kubeconfig, *command.split(), self.name,
-                   "-n", self.namespace, *arguments)
+        return run(*self.cli_words(command, *arguments))
+
+    def cli_words(self, command: str, *arguments: object) -> list[str]:
+        """What `cli` runs, for who runs it beside something else."""
+        words = [program("kubectl-vectorkeep"), "--kubeconfig", self.cluster.kubeconfig, *command.split(), self.name,
+                 "-n", self.namespace, *arguments]
+        return [str(word) for word in words]
 
     def resource(self) -> dict:
         """The resource as the customer would apply it."""

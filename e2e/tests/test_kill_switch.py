@@ -1,13 +1,17 @@
 """P4: a refused key cuts the cluster off, leaves nothing behind, and the return needs nobody."""
 from __future__ import annotations
 
+import json
+import subprocess
+
 import pytest
 from pymilvus import MilvusException
 
-from e2e.harness import scan
+from e2e.harness import kms, scan
 from e2e.harness.installation import OPERATOR_NAMESPACE, Client
-from e2e.harness.shell import wait_for
+from e2e.harness.shell import CommandFailed, wait_for
 
+CONSENT = "vectorkeep.dev/revoke-drill"
 ROWS = 3000
 CANARIES = ["canary_collection_9f3b", "canary_field_77aa", "canary value 5c1e", "canary dynamic 0d4f"]
 
@@ -85,6 +89,46 @@ def test_removing_the_permission_cuts_off_as_disabling_does(acme, filled):
     allowed = {"Version": "2012-10-17", "Statement": [acme.key_policy()]}
     acme.simulator.call("PUT", f"/keys/{acme.key}/policy", allowed)
     wait_for("every row", lambda: count(access.connect(timeout=10)) == ROWS, 120)
+
+
+@pytest.fixture
+def consent(world, acme):
+    """The owner's consent to a drill, when it is called."""
+    annotate = ("-n", acme.namespace, "annotate", "vcl", acme.name)
+    yield lambda: world.cluster.kubectl(*annotate, f"{CONSENT}=allowed")
+    world.cluster.kubectl(*annotate, f"{CONSENT}-")
+
+
+def wait_until_said(drill: subprocess.Popen[str], words: str) -> None:
+    """Reads what a drill says until these words are in a line."""
+    assert drill.stderr
+    said = []
+    for line in drill.stderr:
+        said.append(line)
+        if words in line:
+            return
+    pytest.fail(f"the drill ended without {words!r}: {''.join(said)}")
+
+
+def test_a_drill_needs_consent_and_measures_the_cut_off_and_the_return(acme, filled, consent):
+    acme.wait_ready()
+    with pytest.raises(CommandFailed, match=f"{CONSENT}=allowed"):
+        acme.cli("revoke-drill", "--yes")
+    consent()
+    words = acme.cli_words("revoke-drill", "--yes", "--timeout", "3m", "--output", "json")
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as drill:
+        try:
+            wait_until_said(drill, "The clock runs")
+            acme.simulator.set_state(acme.key, "Disabled")
+            wait_until_said(drill, "Cut off after")
+            acme.simulator.set_state(acme.key, "Enabled")
+            told, _ = drill.communicate(timeout=240)
+        finally:
+            drill.kill()
+    report = json.loads(told)
+    assert drill.returncode == 0 and report["cutOffReason"] == "KeyRefused"
+    assert (report["keyArn"], report["checkInterval"]) == (kms.key_arn(acme.key), "10s")
+    assert report["cutOffSeconds"] > 0 and report["recoverySeconds"] > 0
 
 
 def test_only_two_kms_actions_are_called_with_the_cluster_in_their_context(acme, filled):
