@@ -14,11 +14,14 @@ use vectorkeep_crds::{
 use crate::{
     access::{Access, Error},
     duration,
-    output::{self, Format},
+    output::{self, Format, Progress},
     status::condition,
     table::table,
     wait::{self, Pace},
 };
+
+/// Seconds between two lines of a wait in which nothing else changes.
+const TELL_EVERY: u64 = 30;
 
 /// Flags of `verify-isolation`.
 #[derive(Debug, Args)]
@@ -52,9 +55,15 @@ pub(crate) async fn run(access: &Access, format: Format, verify: &Verify) -> Res
     session.annotate(name, ANNOTATION_VERIFY_ISOLATION, &asked.to_string()).await?;
     eprintln!("# The engine tries what it must not reach, and the operator tries it too. That takes about a minute.");
     let pace = Pace { every: Duration::from_secs(1), limit: verify.timeout };
-    let fresh =
-        wait::until(&session, name, pace, |cluster, _| is_fresh(cluster, asked).then(|| cluster.clone())).await?;
-    let Some(cluster) = fresh else {
+    let mut progress = Progress::default();
+    let fresh = wait::until(&session, name, pace, |cluster, since| {
+        let fresh = is_fresh(cluster, asked).then(|| cluster.clone());
+        if fresh.is_none() {
+            progress.say(standing(cluster, since));
+        }
+        fresh
+    });
+    let Some(cluster) = fresh.await? else {
         return Err(Error::NoProof { name: name.to_owned(), namespace: session.namespace.clone() });
     };
     let report = Report {
@@ -83,6 +92,24 @@ fn is_fresh(cluster: &VectorCluster, asked: Timestamp) -> bool {
 
 fn is_proven(cluster: &VectorCluster) -> bool {
     isolated(cluster).is_some_and(|isolated| isolated.status == "True")
+}
+
+/// What is known of the isolation while a fresh proof is waited for.
+fn standing(cluster: &VectorCluster, since: Duration) -> String {
+    let waited = since.as_secs() / TELL_EVERY * TELL_EVERY;
+    let tried = match isolation(cluster) {
+        Some(isolation) => {
+            let apart = isolation.probes.iter().filter(|probe| probe.verdict == ProbeVerdict::Isolated).count();
+            let (all, checked) = (isolation.probes.len(), &isolation.checked);
+            format!("{apart} of {all} targets are isolated as of {checked}")
+        }
+        None => "nothing is reported yet".to_owned(),
+    };
+    let condition = match isolated(cluster) {
+        Some(isolated) => format!(", NetworkIsolated={} ({})", isolated.status, isolated.reason),
+        None => String::new(),
+    };
+    format!("  {waited} s: {tried}{condition}")
 }
 
 fn render(cluster: &VectorCluster) -> String {
@@ -155,6 +182,16 @@ status:
         assert!(render(&cluster("False", "Reached")).contains("REACHED"));
         assert!(render(&cluster("Unknown", "NotProven")).contains("not proven"));
         assert!(is_proven(&cluster("True", "Isolated")) && !is_proven(&cluster("Unknown", "NotProven")));
+    }
+
+    #[test]
+    fn a_wait_tells_what_is_known_and_every_half_minute_that_it_goes_on() {
+        let mut cluster = cluster("True", "Isolated");
+        let known = "1 of 1 targets are isolated as of 2026-01-01T00:00:30Z, NetworkIsolated=True (R)";
+        assert_eq!(standing(&cluster, Duration::from_secs(29)), format!("  0 s: {known}"));
+        assert_eq!(standing(&cluster, Duration::from_secs(65)), format!("  60 s: {known}"));
+        cluster.status = None;
+        assert_eq!(standing(&cluster, Duration::ZERO), "  0 s: nothing is reported yet");
     }
 
     #[test]
