@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file
 
 DIM = 4
 STORE_MIB = 48
-IO_CODE = 1000
+IO_CODE = 1001
 PATIENCE_SECONDS = 120
 # What the engine is expected to say about it.
 ALLOWED = ("log refused a write", "log can't be opened yet")

@@ -159,6 +159,9 @@ async fn invalid_resources_are_refused_with_a_message_that_names_the_field() {
         ("{encryption: {local: {}, checkInterval: 2m}}", "encryption.checkInterval"),
         ("{encryption: {local: {}, checkInterval: soon}}", "encryption.checkInterval"),
         ("{encryption: {local: {}, outageGrace: 48h}}", "encryption.outageGrace"),
+        ("{encryption: {local: {}, outageGrace: 5s}}", "encryption.outageGrace"),
+        ("{encryption: {local: {}, outageGrace: 0s}}", "encryption.outageGrace"),
+        ("{encryption: {local: {}}, upgrade: {window: {startDeadline: 0s}}}", "startDeadline"),
         (
             "{encryption: {aws: {keyArn: 'arn:aws:kms:eu-central-1:111122223333:alias/a', roleArn: 'arn:aws:iam::111122223333:role/r'}}}",
             "encryption.aws.keyArn",

@@ -234,10 +234,13 @@ fn starting(stateful_set: Option<&StatefulSet>, pod: Option<&Pod>) -> String {
         .flatten()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     if let Some(condition) = unscheduled {
-        return format!(
-            "the engine's pod can't be scheduled: {}. Lower spec.resources, or add a node",
-            condition.message.as_deref().unwrap_or("no reason given")
-        );
+        let selector = pod.and_then(|pod| pod.spec.as_ref()?.node_selector.as_ref()?.iter().next());
+        let remedy = match selector {
+            Some((label, value)) => format!("or label a node that has room {label}={value}"),
+            None => "or add a node".to_owned(),
+        };
+        let reason = condition.message.as_deref().unwrap_or("no reason given");
+        return format!("the engine's pod can't be scheduled: {reason}. Lower spec.resources, {remedy}");
     }
     let containers = status.container_statuses.iter().flatten();
     for container in containers {
