@@ -174,6 +174,7 @@ impl Shard {
     /// Declares an index; segments get it in the background.
     pub async fn create_index(&self, live: &LiveCollection, mut index: Index) -> Result<()> {
         let _one = self.catalogue.lock().await;
+        let epoch = self.epoch();
         let mut meta = (**live.meta.load()).clone();
         if let Some(existing) = meta.index_on(index.field_id) {
             let same = existing.index_type == index.index_type
@@ -189,7 +190,7 @@ impl Shard {
         }
         index.id = (self.clock.next() >> 1) as i64;
         meta.indexes.push(index);
-        self.replace_meta(live, meta).await?;
+        self.replace_meta(live, epoch, meta).await?;
         self.unindexed.notify_one();
         Ok(())
     }
@@ -197,12 +198,13 @@ impl Shard {
     /// Removes a declared index. Segments keep theirs until they are rewritten, unused.
     pub async fn drop_index(&self, live: &LiveCollection, field_id: i64) -> Result<()> {
         let _one = self.catalogue.lock().await;
+        let epoch = self.epoch();
         let mut meta = (**live.meta.load()).clone();
         if meta.loaded && meta.field_by_id(field_id).is_some_and(|field| field.dim > 0) {
             return Err(Error::invalid("the collection is loaded; release it before dropping its vector index"));
         }
         meta.indexes.retain(|index| index.field_id != field_id);
-        self.replace_meta(live, meta).await
+        self.replace_meta(live, epoch, meta).await
     }
 
     /// Brings a collection's segments into memory and serves it.
@@ -253,10 +255,11 @@ impl Shard {
         self.commit_since(epoch, |_| Ok((vec![record], publish))).await.map(drop)
     }
 
-    async fn replace_meta(&self, live: &LiveCollection, meta: Collection) -> Result<()> {
+    /// Replaces the catalogue's entry by `meta`, which was made of the one that was read while the log had `epoch`.
+    async fn replace_meta(&self, live: &LiveCollection, epoch: u64, meta: Collection) -> Result<()> {
         let live = self.collection_by_id(live.meta.load().id)?;
         let record = put_collection(&meta);
-        self.commit(|_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
+        self.commit_since(epoch, |_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
     }
 
     /// A publication that changes the map of collections.
