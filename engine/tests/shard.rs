@@ -95,7 +95,7 @@ async fn created(shard: &Shard, name: &str) -> Arc<LiveCollection> {
     shard.collection(name).unwrap()
 }
 
-/// Key and tag of every row.
+/// Key and tag of every row. No key is there twice.
 fn contents(live: &LiveCollection) -> BTreeMap<i64, i64> {
     let view = live.view();
     let parts: Vec<_> = view.parts().collect();
@@ -108,7 +108,10 @@ fn contents(live: &LiveCollection) -> BTreeMap<i64, i64> {
         Values::Int64(values) => values[row.row],
         other => unreachable!("{other:?}"),
     };
-    retrieve(&view, &Filter::all(), KEY, true).iter().map(|row| (value(row, KEY), value(row, TAG))).collect()
+    let found: BTreeMap<_, _> =
+        retrieve(&view, &Filter::all(), KEY, true).iter().map(|row| (value(row, KEY), value(row, TAG))).collect();
+    assert_eq!(view.row_count(), found.len() as u64, "rows that are not the newest of their key");
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,6 +177,28 @@ async fn deletes_that_meet_a_rewrite_are_kept() {
     assert_eq!(live.view().row_count(), 19_800);
     let reopened = open(&store).await;
     assert_eq!(reopened.collection("c").unwrap().view().row_count(), 19_800);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_were_replaced_before_a_merge_of_segments_stay_replaced_after_a_restart() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    for key in 10..14 {
+        shard.insert(&live, rows(&[key], 0), None).await.unwrap();
+        shard.flush_collection(&live).await.unwrap();
+    }
+    // So many that they are joined: the newest alone is left in memory, and all of them in the log.
+    for version in 0..16 {
+        shard.insert(&live, rows(&[1], version), Some(Keys::Int(vec![1]))).await.unwrap();
+    }
+    assert_eq!(live.view().growing.iter().map(|part| part.rows.count).collect::<Vec<_>>(), [1]);
+    let expected = contents(&live);
+    shard.maintain_once().await.unwrap();
+    assert_eq!((live.view().growing.len(), live.view().sealed.len()), (1, 1), "the segments were merged");
+    assert_eq!(contents(&live), expected);
+    let reopened = open(&store).await;
+    assert_eq!(contents(&reopened.collection("c").unwrap()), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

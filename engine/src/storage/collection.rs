@@ -221,8 +221,9 @@ pub fn newest(part: &Part) -> u64 {
     }
 }
 
-/// The oldest timestamp of a growing part.
-fn oldest(part: &Part) -> u64 {
+/// The oldest timestamp of what a growing part stores. Its oldest row may be younger: rows that were deleted before parts
+/// were joined are no longer among its rows, but still in the log.
+pub fn oldest(part: &Part) -> u64 {
     match &*part.origin {
         Origin::Growing(batches) => batches.iter().map(|(timestamp, ..)| *timestamp).min().unwrap_or_default(),
         Origin::Sealed(segment) => segment.min_timestamp,

@@ -19,7 +19,7 @@ use crate::error::{Code, Error, Result};
 use crate::proto::storage;
 use crate::schema::{Collection, Index};
 use crate::storage::catalogue::release_origin;
-use crate::storage::collection::{LiveCollection, View, newest};
+use crate::storage::collection::{LiveCollection, View, newest, oldest};
 use crate::storage::index::{self, IndexParams, VectorIndex};
 use crate::storage::keys::{self, Kind};
 use crate::storage::part::{Origin, Part};
@@ -245,8 +245,7 @@ impl Shard {
     fn expired_deletes(&self, view: &View, inputs: &[Part], through: u64) -> u64 {
         let replaced = |id: u64| inputs.iter().any(|part| part.segment().is_some_and(|segment| segment.id == id));
         let segments = view.segments().filter(|segment| !replaced(segment.id)).map(|segment| segment.deletes_applied);
-        let growing = view.growing.iter().filter(|part| newest(part) > through);
-        let growing = growing.filter_map(|part| part.rows.timestamps.iter().min().copied());
+        let growing = view.growing.iter().filter(|part| newest(part) > through).map(oldest);
         segments.chain(growing).fold(view.timestamp, u64::min)
     }
 }
