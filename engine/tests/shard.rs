@@ -5,8 +5,10 @@ mod support;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::task::Poll;
 
 use futures::TryStreamExt;
+use futures::future::join;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use rand::rngs::StdRng;
@@ -199,6 +201,77 @@ async fn versions_that_were_replaced_before_a_merge_of_segments_stay_replaced_af
     assert_eq!(contents(&live), expected);
     let reopened = open(&store).await;
     assert_eq!(contents(&reopened.collection("c").unwrap()), expected);
+}
+
+/// The answer of `call`, which is dropped where it waits once more than `waits` times: its client went away.
+async fn given_up<F: Future>(call: F, waits: usize) -> Option<F::Output> {
+    let mut call = Box::pin(call);
+    let mut left = waits;
+    let polled = std::future::poll_fn(move |context| match call.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    });
+    polled.await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_made_once_also_if_its_creator_goes_away_and_asks_again() {
+    let failing = Failing::new();
+    let shard = open(&failing.store()).await;
+    failing.stall(true);
+    assert!(given_up(shard.create_collection(collection("c")), 0).await.is_none(), "the log waits for the store");
+    let mut again = Box::pin(shard.create_collection(collection("c")));
+    assert!(futures::poll!(&mut again).is_pending());
+    failing.stall(false);
+    again.await.unwrap();
+    assert_eq!(shard.collections().len(), 1);
+    shard.insert(&shard.collection("c").unwrap(), rows(&[1], 0), None).await.unwrap();
+    let reopened = open(&failing.store()).await;
+    assert_eq!(reopened.collections().len(), 1);
+    assert_eq!(contents(&reopened.collection("c").unwrap()), BTreeMap::from([(1, 0)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_flushed_once_also_if_one_of_two_who_ask_for_it_goes_away() {
+    for waits in 0.. {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let shard = open(&store).await;
+        let live = created(&shard, "c").await;
+        shard.insert(&live, rows(&[1, 2], 0), None).await.unwrap();
+        let first = given_up(shard.flush_collection(&live), waits);
+        let (first, second) = join(first, shard.flush_collection(&live)).await;
+        second.unwrap();
+        assert_eq!(live.view().segments().count(), 1, "given up after {waits} waits");
+        assert_eq!(contents(&live), BTreeMap::from([(1, 0), (2, 0)]));
+        let reopened = open(&store).await;
+        assert_eq!(contents(&reopened.collection("c").unwrap()), contents(&live));
+        if first.is_some() {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_beside_a_drop_whose_client_goes_away_is_refused_or_kept() {
+    for waits in 0.. {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let shard = open(&store).await;
+        let live = created(&shard, "c").await;
+        let dropped = given_up(shard.drop_collection("c"), waits).await;
+        let written = shard.insert(&live, rows(&[1], 0), None).await;
+        let reopened = open(&store).await;
+        match written.map_err(|error| error.code) {
+            Ok(_) => assert_eq!(contents(&reopened.collection("c").unwrap()), BTreeMap::from([(1, 0)])),
+            refused => assert_eq!(refused, Err(Code::CollectionNotFound), "given up after {waits} waits"),
+        }
+        if dropped.is_some() {
+            break;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use prost::Message;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::column::Rows;
 use crate::error::{Code, Error, Result};
@@ -101,7 +102,7 @@ impl Shard {
 
     /// Adds a collection. Its name must be free.
     pub async fn create_collection(&self, mut meta: Collection) -> Result<()> {
-        let _one = self.catalogue.lock().await;
+        let one = self.change_catalogue().await;
         let epoch = self.epoch();
         if let Ok(existing) = self.collection(&meta.name) {
             let existing = existing.meta.load();
@@ -124,23 +125,23 @@ impl Shard {
         let record = put_collection(&meta);
         let live = Arc::new(LiveCollection::new(meta, View::default(), Vec::new()));
         let publish = self.publish_catalogue(move |collections| collections.insert(live));
-        self.commit_since(epoch, |_| Ok((vec![record], publish))).await.map(drop)
+        self.commit_since(epoch, one, |_| Ok((vec![record], publish))).await.map(drop)
     }
 
     /// Removes a collection with everything in it. Removing one that isn't there is no error in Milvus.
     pub async fn drop_collection(&self, name: &str) -> Result<()> {
         let Ok(live) = self.collection(name) else { return Ok(()) };
         // In this order everywhere: who loads or releases holds the first and waits for the second.
-        let _maintenance = live.maintenance.lock().await;
-        let _one = self.catalogue.lock().await;
+        let maintenance = live.maintain().await;
+        let one = self.change_catalogue().await;
         if !self.collection(name).is_ok_and(|present| Arc::ptr_eq(&present, &live)) {
             return Ok(());
         }
-        let _dropping = live.begin_drop();
-        self.drop_live(&live).await
+        let held = (maintenance, one, live.begin_drop());
+        self.drop_live(&live, held).await
     }
 
-    async fn drop_live(&self, live: &Arc<LiveCollection>) -> Result<()> {
+    async fn drop_live(&self, live: &Arc<LiveCollection>, held: impl Send + 'static) -> Result<()> {
         let epoch = self.epoch();
         // Writes that were already queued come before this; later ones are refused.
         self.barrier().await?;
@@ -163,7 +164,7 @@ impl Shard {
             gone.set_gone();
             remove();
         };
-        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
+        self.commit_since(epoch, held, |_| Ok((operations, publish))).await?;
         // The collection is gone whatever becomes of its objects; the next start deletes those that are left.
         if let Err(error) = self.collect(objects).await {
             tracing::warn!(reason = %error, "objects of a dropped collection are left for the next start");
@@ -173,7 +174,7 @@ impl Shard {
 
     /// Declares an index; segments get it in the background.
     pub async fn create_index(&self, live: &LiveCollection, mut index: Index) -> Result<()> {
-        let _one = self.catalogue.lock().await;
+        let one = self.change_catalogue().await;
         let epoch = self.epoch();
         let mut meta = (**live.meta.load()).clone();
         if let Some(existing) = meta.index_on(index.field_id) {
@@ -190,26 +191,26 @@ impl Shard {
         }
         index.id = (self.clock.next() >> 1) as i64;
         meta.indexes.push(index);
-        self.replace_meta(live, epoch, meta).await?;
+        self.replace_meta(live, epoch, one, meta).await?;
         self.unindexed.notify_one();
         Ok(())
     }
 
     /// Removes a declared index. Segments keep theirs until they are rewritten, unused.
     pub async fn drop_index(&self, live: &LiveCollection, field_id: i64) -> Result<()> {
-        let _one = self.catalogue.lock().await;
+        let one = self.change_catalogue().await;
         let epoch = self.epoch();
         let mut meta = (**live.meta.load()).clone();
         if meta.loaded && meta.field_by_id(field_id).is_some_and(|field| field.dim > 0) {
             return Err(Error::invalid("the collection is loaded; release it before dropping its vector index"));
         }
         meta.indexes.retain(|index| index.field_id != field_id);
-        self.replace_meta(live, epoch, meta).await
+        self.replace_meta(live, epoch, one, meta).await
     }
 
     /// Brings a collection's segments into memory and serves it.
     pub async fn load_collection(&self, live: &LiveCollection) -> Result<()> {
-        let _maintenance = live.maintenance.lock().await;
+        let maintenance = live.maintain().await;
         let epoch = self.epoch();
         if live.meta.load().loaded {
             return Ok(());
@@ -220,7 +221,7 @@ impl Shard {
             let part = self.read_segment(&live.meta.load(), segment.clone(), false).await?;
             loaded.push(live.with_deletes_after(part, segment.deletes_applied));
         }
-        self.set_loaded(live, epoch, true, loaded, Vec::new(), view.timestamp).await?;
+        self.set_loaded(live, epoch, maintenance, Some((loaded, view.timestamp)), Vec::new()).await?;
         // Segments that were stored while it was not in memory have no index yet.
         self.unindexed.notify_one();
         Ok(())
@@ -228,38 +229,45 @@ impl Shard {
 
     /// Takes a collection out of memory. Its data stays.
     pub async fn release_collection(&self, live: &LiveCollection) -> Result<()> {
-        let _maintenance = live.maintenance.lock().await;
+        let maintenance = live.maintain().await;
         let epoch = self.epoch();
         if !live.meta.load().loaded {
             return Ok(());
         }
         let segments = live.view().segments().cloned().collect();
-        self.set_loaded(live, epoch, false, Vec::new(), segments, 0).await
+        self.set_loaded(live, epoch, maintenance, None, segments).await
     }
 
+    /// `loaded`: the segments that are in memory from now on, and up to where deletes are applied to them.
     async fn set_loaded(
         &self,
         live: &LiveCollection,
         epoch: u64,
-        loaded: bool,
-        parts: Vec<Part>,
+        maintenance: OwnedMutexGuard<()>,
+        loaded: Option<(Vec<Part>, u64)>,
         unloaded: Vec<storage::Segment>,
-        seen: u64,
     ) -> Result<()> {
-        let _one = self.catalogue.lock().await;
+        let one = self.change_catalogue().await;
         let mut meta = (**live.meta.load()).clone();
-        meta.loaded = loaded;
+        meta.loaded = loaded.is_some();
+        let (parts, seen) = loaded.unwrap_or_default();
         let live = self.collection_by_id(meta.id)?;
         let record = put_collection(&meta);
         let publish = move || live.publish_loaded(meta, parts, unloaded, seen);
-        self.commit_since(epoch, |_| Ok((vec![record], publish))).await.map(drop)
+        self.commit_since(epoch, (maintenance, one), |_| Ok((vec![record], publish))).await.map(drop)
     }
 
     /// Replaces the catalogue's entry by `meta`, which was made of the one that was read while the log had `epoch`.
-    async fn replace_meta(&self, live: &LiveCollection, epoch: u64, meta: Collection) -> Result<()> {
+    async fn replace_meta(
+        &self,
+        live: &LiveCollection,
+        epoch: u64,
+        one: OwnedMutexGuard<()>,
+        meta: Collection,
+    ) -> Result<()> {
         let live = self.collection_by_id(live.meta.load().id)?;
         let record = put_collection(&meta);
-        self.commit_since(epoch, |_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
+        self.commit_since(epoch, one, |_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
     }
 
     /// A publication that changes the map of collections.

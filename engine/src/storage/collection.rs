@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use fixedbitset::FixedBitSet;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::column::Rows;
 use crate::proto::storage;
@@ -76,7 +77,7 @@ pub struct LiveCollection {
     /// Set once it is gone, and never taken back.
     gone: AtomicBool,
     /// Held while segments are built, merged, loaded or released: one of these at a time.
-    pub maintenance: tokio::sync::Mutex<()>,
+    maintenance: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LiveCollection {
@@ -95,7 +96,7 @@ impl LiveCollection {
             frozen: AtomicU64::new(0),
             dropping: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-            maintenance: tokio::sync::Mutex::new(()),
+            maintenance: Arc::default(),
         }
     }
 
@@ -117,10 +118,15 @@ impl LiveCollection {
         self.gone.load(Ordering::Acquire) || self.dropping.load(Ordering::Acquire)
     }
 
+    /// Waits until nobody else builds, merges, loads or releases segments, and keeps it so until the answer is dropped.
+    pub async fn maintain(&self) -> OwnedMutexGuard<()> {
+        self.maintenance.clone().lock_owned().await
+    }
+
     /// Refuses writes until the answer is dropped: for good if the collection is gone by then.
-    pub fn begin_drop(&self) -> Dropping<'_> {
+    pub fn begin_drop(self: &Arc<Self>) -> Dropping {
         self.dropping.store(true, Ordering::Release);
-        Dropping(self)
+        Dropping(self.clone())
     }
 
     /// The collection is no more.
@@ -205,9 +211,9 @@ impl LiveCollection {
 
 /// A collection that is being dropped. Also a caller that goes away in the middle takes the mark back.
 #[derive(Debug)]
-pub struct Dropping<'a>(&'a LiveCollection);
+pub struct Dropping(Arc<LiveCollection>);
 
-impl Drop for Dropping<'_> {
+impl Drop for Dropping {
     fn drop(&mut self) {
         self.0.dropping.store(false, Ordering::Release);
     }

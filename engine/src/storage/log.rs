@@ -53,6 +53,8 @@ pub(super) struct Commit {
     pub(super) operations: Vec<Operation>,
     pub(super) publish: Publish,
     pub(super) done: oneshot::Sender<Result<()>>,
+    /// Let go after the answer, whether or not somebody waits for it: the locks that the change needs.
+    pub(super) _held: Box<dyn Send>,
 }
 
 pub(super) type Publish = Box<dyn FnOnce() + Send>;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fixedbitset::FixedBitSet;
 use object_store::ObjectStoreExt;
 use prost::Message;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use vectorkeep_distance::Metric;
 
 use crate::column::{Rows, Values};
@@ -54,12 +54,7 @@ impl Shard {
     /// Turns all rows written so far into a segment. Returns the ids of the collection's segments.
     pub async fn flush_collection(&self, live: &Arc<LiveCollection>) -> Result<Vec<u64>> {
         self.barrier().await?;
-        let _maintenance = live.maintenance.lock().await;
-        let epoch = self.epoch();
-        let view = live.freeze();
-        if !view.growing.is_empty() && !live.is_dropped() {
-            self.rewrite(live, epoch, &view, view.growing.clone()).await?;
-        }
+        self.seal_growing(live).await?;
         // Two are asked: whether small segments are worth a merge, and for the index meanwhile.
         self.work.notify_one();
         self.unindexed.notify_one();
@@ -83,18 +78,31 @@ impl Shard {
     }
 
     async fn seal_collection(&self, live: &Arc<LiveCollection>) -> Result<()> {
-        let _maintenance = live.maintenance.lock().await;
-        if live.is_dropped() {
-            return Ok(());
-        }
-        let epoch = self.epoch();
         if growing_bytes(&live.view()) >= SEAL_BYTES {
-            let view = live.freeze();
-            self.rewrite(live, epoch, &view, view.growing.clone()).await?;
+            self.seal_growing(live).await?;
         }
+        self.merge_segments(live).await
+    }
+
+    async fn seal_growing(&self, live: &Arc<LiveCollection>) -> Result<()> {
+        let maintenance = live.maintain().await;
+        let epoch = self.epoch();
+        let view = live.freeze();
+        match view.growing.is_empty() || live.is_dropped() {
+            true => Ok(()),
+            false => self.rewrite(live, epoch, maintenance, &view, view.growing.clone()).await,
+        }
+    }
+
+    async fn merge_segments(&self, live: &Arc<LiveCollection>) -> Result<()> {
+        let maintenance = live.maintain().await;
+        let epoch = self.epoch();
         let view = live.view();
         let worn = merge_candidates(&view);
-        if worn.is_empty() { Ok(()) } else { self.rewrite(live, epoch, &view, worn).await }
+        match worn.is_empty() || live.is_dropped() {
+            true => Ok(()),
+            false => self.rewrite(live, epoch, maintenance, &view, worn).await,
+        }
     }
 
     /// Builds every index that is missing.
@@ -109,7 +117,14 @@ impl Shard {
     }
 
     /// Replaces `inputs` by one segment of their live rows. They were read while the log had `epoch`.
-    async fn rewrite(&self, live: &Arc<LiveCollection>, epoch: u64, view: &View, inputs: Vec<Part>) -> Result<()> {
+    async fn rewrite(
+        &self,
+        live: &Arc<LiveCollection>,
+        epoch: u64,
+        maintenance: OwnedMutexGuard<()>,
+        view: &View,
+        inputs: Vec<Part>,
+    ) -> Result<()> {
         let meta = live.meta.load_full();
         let id = meta.id;
         let through = inputs.iter().filter(|part| part.segment().is_none()).map(newest).max().unwrap_or_default();
@@ -133,14 +148,15 @@ impl Shard {
                 built = Some(Part::new(rows, &meta, Origin::Sealed(segment), memory));
             } else {
                 let span = (through, view.timestamp);
-                return self.commit_unloaded(live, epoch, segment, operations, garbage, span).await;
+                self.commit_unloaded(live, epoch, maintenance, segment, operations, span).await?;
+                return self.collect(garbage).await;
             }
         }
         let expired = self.expired_deletes(view, &inputs, through);
         operations.extend(delete_records(id, live, expired));
         let (shared, seen) = (live.clone(), view.timestamp);
         let publish = move || shared.publish_segment(built, &replaced, through, seen, expired);
-        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
+        self.commit_since(epoch, maintenance, |_| Ok((operations, publish))).await?;
         self.collect(garbage).await
     }
 
@@ -149,9 +165,9 @@ impl Shard {
         &self,
         live: &Arc<LiveCollection>,
         epoch: u64,
+        maintenance: OwnedMutexGuard<()>,
         segment: storage::Segment,
         operations: Vec<Operation>,
-        garbage: Vec<String>,
         (through, seen): (u64, u64),
     ) -> Result<()> {
         let shared = live.clone();
@@ -162,8 +178,7 @@ impl Shard {
             let meta = (**shared.meta.load()).clone();
             shared.publish_loaded(meta, Vec::new(), unloaded, seen);
         };
-        self.commit_since(epoch, |_| Ok((operations, publish))).await?;
-        self.collect(garbage).await
+        self.commit_since(epoch, maintenance, |_| Ok((operations, publish))).await.map(drop)
     }
 
     async fn store_segment(&self, rows: &Rows, deletes_applied: u64) -> Result<storage::Segment> {
@@ -214,7 +229,7 @@ impl Shard {
         if names.is_empty() {
             return Ok(());
         }
-        let _maintenance = live.maintenance.lock().await;
+        let maintenance = live.maintain().await;
         let epoch = self.epoch();
         let still_there = live.view().sealed.iter().any(|present| present.segment() == Some(segment));
         let still_wanted = missing.iter().all(|declared| live.meta.load().indexes.contains(declared));
@@ -225,7 +240,8 @@ impl Shard {
         operations.push(put_segment(meta.id, &record));
         let indexed = part.with_indexes(indexes, Origin::Sealed(record), memory);
         let shared = live.clone();
-        self.commit_since(epoch, |_| Ok((operations, move || shared.publish_indexed(indexed)))).await.map(drop)
+        let publish = move || shared.publish_indexed(indexed);
+        self.commit_since(epoch, maintenance, |_| Ok((operations, publish))).await.map(drop)
     }
 
     pub(crate) async fn read_index(

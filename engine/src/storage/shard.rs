@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use prost::Message;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, mpsc, oneshot};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -38,7 +38,7 @@ pub struct Shard {
     pub budget: Budget,
     pub(crate) collections: Arc<RwLock<Collections>>,
     /// Changes of the catalogue, one at a time.
-    pub(crate) catalogue: tokio::sync::Mutex<()>,
+    catalogue: Arc<tokio::sync::Mutex<()>>,
     /// Wakes the task that seals and merges.
     pub(crate) work: Arc<Notify>,
     /// Wakes the task that builds indexes.
@@ -70,7 +70,7 @@ impl Shard {
             clock: Clock::default(),
             budget,
             collections: Arc::default(),
-            catalogue: tokio::sync::Mutex::default(),
+            catalogue: Arc::default(),
             work,
             unindexed: Notify::new(),
             commits,
@@ -146,13 +146,16 @@ impl Shard {
         F: FnOnce(u64) -> Result<(Vec<Operation>, P)>,
         P: FnOnce() + Send + 'static,
     {
-        self.commit_since(self.epoch(), change).await
+        self.commit_since(self.epoch(), (), change).await
     }
 
     /// As [`Shard::commit`], for a change that rests on what was read while the log had `epoch`: if the log was opened
-    /// anew since, a write that was in doubt then may have changed it, and the change is refused.
-    pub(crate) async fn commit_since<F, P>(&self, epoch: u64, change: F) -> Result<u64>
+    /// anew since, a write that was in doubt then may have changed it, and the change is refused. `held` are the locks
+    /// under which it was read. They are let go when the change is visible or refused, and not when the caller goes away:
+    /// what is queued happens all the same.
+    pub(crate) async fn commit_since<H, F, P>(&self, epoch: u64, held: H, change: F) -> Result<u64>
     where
+        H: Send + 'static,
         F: FnOnce(u64) -> Result<(Vec<Operation>, P)>,
         P: FnOnce() + Send + 'static,
     {
@@ -162,11 +165,16 @@ impl Shard {
             let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
             let timestamp = self.clock.next();
             let (operations, publish) = change(timestamp)?;
-            place.send(Commit { epoch, operations, publish: Box::new(publish), done });
+            place.send(Commit { epoch, operations, publish: Box::new(publish), done, _held: Box::new(held) });
             timestamp
         };
         committed.await.map_err(|_| closed())??;
         Ok(timestamp)
+    }
+
+    /// Waits until nobody else changes the catalogue, and keeps it so until the answer is dropped.
+    pub(crate) async fn change_catalogue(&self) -> OwnedMutexGuard<()> {
+        self.catalogue.clone().lock_owned().await
     }
 
     /// Returns when everything queued before is durable and visible.

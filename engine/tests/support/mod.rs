@@ -11,6 +11,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::watch;
 
 /// What becomes of writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,27 +26,39 @@ pub(crate) enum Fault {
     DoAndRefuse,
 }
 
-/// A store in memory whose writes fail as told. Reads and deletes work, as on a full disk.
+/// A store in memory whose writes fail, or wait, as told. Reads and deletes work, as on a full disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Failing {
     inner: Arc<InMemory>,
     fault: Arc<Mutex<Fault>>,
+    stalled: Arc<watch::Sender<bool>>,
 }
 
 impl Failing {
     pub(crate) fn new() -> Self {
-        Self { inner: Arc::new(InMemory::new()), fault: Arc::new(Mutex::new(Fault::None)) }
+        Self {
+            inner: Arc::new(InMemory::new()),
+            fault: Arc::new(Mutex::new(Fault::None)),
+            stalled: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
 
+    /// Lets writes wait, or lets those go on that wait.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::new(self.clone())
     }
 
-    fn fault(&self) -> Fault {
+    /// What becomes of a write whose time has come.
+    async fn fault(&self) -> Fault {
+        drop(self.stalled.subscribe().wait_for(|stalled| !*stalled).await.unwrap());
         *self.fault.lock().unwrap()
     }
 }
@@ -68,7 +81,7 @@ fn full() -> object_store::Error {
 #[async_trait]
 impl ObjectStore for Failing {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        match self.fault() {
+        match self.fault().await {
             Fault::None => self.inner.put_opts(location, payload, options).await,
             Fault::Refuse => Err(full()),
             Fault::Lock => Err(locked()),
@@ -85,7 +98,7 @@ impl ObjectStore for Failing {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        match self.fault() {
+        match self.fault().await {
             Fault::None => self.inner.put_multipart_opts(location, options).await,
             Fault::Refuse | Fault::DoAndRefuse => Err(full()),
             Fault::Lock => Err(locked()),
@@ -113,7 +126,7 @@ impl ObjectStore for Failing {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        match self.fault() {
+        match self.fault().await {
             Fault::None => self.inner.copy_opts(from, to, options).await,
             Fault::Refuse | Fault::DoAndRefuse => Err(full()),
             Fault::Lock => Err(locked()),
