@@ -18,22 +18,24 @@ use crate::storage::shard::{Operation, Shard, decode};
 impl Shard {
     /// Brings back what the log holds: collections, segments of loaded ones, growing rows, deletes.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<()> {
-        let mut collections = HashMap::new();
+        // In the order of their creation. Should two have one name, the newer is found by it, as before the restart.
+        let mut collections = Vec::new();
         for (_, value) in self.records(keys::kind(Kind::Collection)).await? {
             let meta = Collection::from_stored(decode("collection", value)?).map_err(|reason| {
                 Error::new(Code::DataIntegrity, format!("the record of a collection is damaged: {reason}"))
             })?;
             self.clock.observe(meta.created);
-            collections.insert(meta.id, meta);
+            collections.push(meta);
         }
-        for (id, meta) in collections {
-            let live = self.recover_collection(id, meta).await?;
+        for meta in collections {
+            let live = self.recover_collection(meta).await?;
             self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(Arc::new(live));
         }
         self.sweep().await
     }
 
-    async fn recover_collection(&self, id: i64, meta: Collection) -> Result<LiveCollection> {
+    async fn recover_collection(&self, meta: Collection) -> Result<LiveCollection> {
+        let id = meta.id;
         let mut view = View { timestamp: meta.created, ..View::default() };
         for (key, value) in self.records(keys::of_collection(Kind::Batch, id, &[])).await? {
             let (timestamp, number) = match keys::parse(&key) {
@@ -309,4 +311,36 @@ fn put_collection(meta: &Collection) -> Operation {
 fn rows(stored: &storage::Rows) -> Result<Rows> {
     Rows::from_stored(stored)
         .map_err(|reason| Error::new(Code::DataIntegrity, format!("stored rows are damaged: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStore;
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::budget::Budget;
+    use crate::storage::part::tests::collection;
+
+    async fn open(store: &Arc<dyn ObjectStore>) -> Arc<Shard> {
+        Shard::open(store.clone(), Budget::new(1 << 20), Arc::default()).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_collections_with_one_name_the_newest_is_found_by_it_after_every_restart() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let shard = open(&store).await;
+        shard.create_collection(collection()).await.unwrap();
+        let newest = (**shard.collection("c").unwrap().meta.load()).clone();
+        let older: Vec<_> =
+            (1..10).map(|age| put_collection(&Collection { id: newest.id - age, ..newest.clone() })).collect();
+        shard.commit(|_| Ok((older, || {}))).await.unwrap();
+        let reopened = open(&store).await;
+        assert_eq!(reopened.collections().len(), 10);
+        assert_eq!(reopened.collection("c").unwrap().meta.load().id, newest.id);
+        let others: Vec<_> = reopened.collections().into_iter().map(|live| live.meta.load().id).collect();
+        let mut collections = reopened.collections.write().unwrap();
+        collections.remove(others[0]);
+        assert!(collections.by_name("c").is_some_and(|live| live.meta.load().id == newest.id), "another was removed");
+    }
 }

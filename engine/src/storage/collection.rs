@@ -277,8 +277,10 @@ impl Collections {
 
     /// Removes a collection.
     pub fn remove(&mut self, id: i64) {
-        if let Some(collection) = self.by_id.remove(&id) {
-            self.by_name.remove(&collection.meta.load().name);
+        let Some(collection) = self.by_id.remove(&id) else { return };
+        let meta = collection.meta.load();
+        if self.by_name.get(&meta.name) == Some(&id) {
+            self.by_name.remove(&meta.name);
         }
     }
 

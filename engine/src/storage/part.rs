@@ -258,13 +258,14 @@ fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::column::Column;
     use crate::proto::schema::DataType;
     use crate::schema::Field;
 
-    fn collection() -> Collection {
+    /// A collection of keys.
+    pub(crate) fn collection() -> Collection {
         let field = Field {
             id: 100,
             name: "id".into(),
@@ -291,15 +292,15 @@ mod tests {
         }
     }
 
-    fn part(keys: &[i64], timestamps: &[u64]) -> Part {
+    pub(crate) fn part(keys: &[i64], timestamps: &[u64], origin: Origin) -> Part {
         let column = Column { field_id: 100, validity: None, values: Values::Int64(keys.to_vec()) };
         let rows = Rows { count: keys.len(), columns: vec![column], timestamps: timestamps.to_vec() };
-        Part::joined(rows, &collection(), Origin::Growing(Vec::new()), Vec::new())
+        Part::joined(rows, &collection(), origin, Vec::new())
     }
 
     #[test]
     fn a_delete_removes_only_older_rows_with_its_keys() {
-        let part = part(&[5, 3, 5, 9], &[10, 10, 20, 10]);
+        let part = part(&[5, 3, 5, 9], &[10, 10, 20, 10], Origin::Growing(Vec::new()));
         let delete = Delete { timestamp: 20, keys: Keys::Int(vec![5, 4]) };
         let after = part.with_delete(&delete).map(|part| part.live().ones().collect::<Vec<_>>());
         assert_eq!(after, Some(vec![1, 2, 3]));
