@@ -6,6 +6,7 @@ mod support;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use futures::future::join;
@@ -341,7 +342,7 @@ async fn write_again(shard: &Shard, live: &Arc<LiveCollection>, keys: &[i64], ta
         let written = shard.insert(live, rows(keys, tag), Some(Keys::Int(keys.to_vec()))).await;
         match written.map_err(|error| error.code) {
             Ok(_) => return,
-            Err(Code::Io) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            Err(Code::Io) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(other) => unreachable!("{other:?}"),
         }
     }
@@ -421,11 +422,33 @@ async fn a_log_that_another_writer_took_is_not_taken_back() {
     let live = created(&first, "c").await;
     let second = open(&failing.store()).await;
     assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
-    tokio::time::timeout(std::time::Duration::from_secs(30), first.lost()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), first.lost()).await.unwrap();
     assert!(first.insert(&live, rows(&[1], 0), None).await.is_err());
     let live = second.collection("c").unwrap();
     second.insert(&live, rows(&[2], 0), None).await.unwrap();
     assert_eq!(contents(&live), BTreeMap::from([(2, 0)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_whose_log_failed_leaves_the_one_alone_who_took_it_over() {
+    // It tries first when the other has the log already, or it has tried in vain before.
+    for outage in [Duration::ZERO, Duration::from_secs(5)] {
+        let failing = Failing::new();
+        let first = open(&failing.store()).await;
+        let live = created(&first, "c").await;
+        failing.set(Fault::Refuse);
+        let refused = first.insert(&live, rows(&[1], 0), None).await.map_err(|error| error.code);
+        assert_eq!(refused, Err(Code::Io));
+        tokio::time::sleep(outage).await;
+        let second = open(&failing.beside().store()).await;
+        failing.set(Fault::None);
+        tokio::time::timeout(Duration::from_secs(60), first.lost()).await.unwrap();
+        let epoch = second.epoch();
+        let live = second.collection("c").unwrap();
+        second.insert(&live, rows(&[2], 0), None).await.unwrap();
+        assert_eq!(second.epoch(), epoch, "after an outage of {outage:?}");
+        assert_eq!(contents(&live), BTreeMap::from([(2, 0)]));
+    }
 }
 
 /// What the store holds, byte by byte.

@@ -289,41 +289,45 @@ async fn open_until_it_works(
     let (first, longest) = REOPEN;
     let delays = ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).with_jitter();
     let mut delays = delays.without_max_times().build();
-    // Claimed only if nobody else did, so that a writer that took the log is not disturbed. An attempt that failed
-    // half-way may have claimed the epoch itself; from then on the mark alone decides.
+    let ours = |mark: &Option<Bytes>| mark.as_ref().is_some_and(|mark| mark == doubtful || mark == acknowledged);
+    // Claimed only if nobody else did, so that a writer that took the log is not disturbed: to claim it is to fence that
+    // one off. An attempt that failed half-way may have claimed the epoch itself; from then on the mark alone decides,
+    // which is read first.
     let mut expected = Some(epoch);
-    let mut again = fenced;
-    let mut first_failure = true;
+    let mut failed = false;
+    let mut wait = !fenced;
     loop {
-        if !again {
+        if wait {
             tokio::time::sleep(delays.next().unwrap_or(longest)).await;
         }
-        again = false;
+        wait = true;
         let opened = async {
+            if expected.is_none() && !ours(&read(store, keys::MARK).await?) {
+                return Ok(None);
+            }
             let db = open(store, expected).await?;
             let last = db.get(keys::MARK).await?;
-            Ok::<_, slatedb::Error>((db, last))
+            Ok::<_, slatedb::Error>(Some((db, last)))
         };
         match opened.await {
-            Ok((db, Some(last))) if last == *doubtful || last == *acknowledged => {
-                return Opened::Ours { db: Box::new(db), settled: last == *doubtful };
+            Ok(Some((db, last))) if ours(&last) => {
+                let settled = last.as_ref() == Some(doubtful);
+                return Opened::Ours { db: Box::new(db), settled };
             }
-            Ok((db, _)) => {
+            Ok(Some((db, _))) => {
                 let _closed = tokio::time::timeout(CLOSE, db.close()).await;
                 return Opened::Lost;
             }
+            Ok(None) => return Opened::Lost,
             Err(error) if error.kind() == ErrorKind::Closed(CloseReason::Fenced) && expected.is_some() => {
-                if fenced {
+                if !failed {
                     return Opened::Lost;
                 }
                 expected = None;
             }
             Err(error) => {
-                tell(&Error::from(error), first_failure, "the shard's log can't be opened yet");
-                first_failure = false;
-                if fenced {
-                    expected = None;
-                }
+                tell(&Error::from(error), !failed, "the shard's log can't be opened yet");
+                failed = true;
             }
         }
     }
@@ -356,6 +360,11 @@ async fn recorded_format(store: &Arc<dyn ObjectStore>) -> Result<u32> {
         // There is no log yet.
         return Ok(format::FIRST);
     }
+    format::from_record(read(store, keys::FORMAT).await?)
+}
+
+/// The record at `key` of the log in `store`, read without writing anything.
+async fn read(store: &Arc<dyn ObjectStore>, key: &[u8]) -> std::result::Result<Option<Bytes>, slatedb::Error> {
     let options = DbReaderOptions { object_store_max_retries: Some(RETRIES), ..DbReaderOptions::default() };
     let reader = DbReader::builder(FOLDER, store.clone())
         // The only mode that leaves no checkpoint behind.
@@ -364,9 +373,9 @@ async fn recorded_format(store: &Arc<dyn ObjectStore>) -> Result<u32> {
         .with_options(options)
         .build()
         .await?;
-    let record = reader.get(keys::FORMAT).await;
+    let record = reader.get(key).await;
     let _closed = tokio::time::timeout(CLOSE, reader.close()).await;
-    format::from_record(record?)
+    record
 }
 
 /// The answer to who prepared a change before the log was opened anew.

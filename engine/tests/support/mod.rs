@@ -43,6 +43,11 @@ impl Failing {
         }
     }
 
+    /// The same objects as another process reaches them: with faults of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self { inner: self.inner.clone(), ..Self::new() }
+    }
+
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
