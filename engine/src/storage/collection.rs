@@ -20,6 +20,8 @@ use crate::storage::part::{Delete, Origin, Part};
 const JOIN_PARTS: usize = 16;
 /// A part is small for joining below so many rows; two tiers keep the copying logarithmic.
 const JOIN_BELOW_ROWS: [usize; 2] = [256, 4096];
+/// Nor is one small that takes so much memory: it is no dearer to visit it than to copy it.
+const JOIN_BELOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// The state of a collection at one timestamp.
 #[derive(Debug, Clone, Default)]
@@ -239,7 +241,8 @@ pub fn oldest(part: &Part) -> u64 {
 /// Joins trailing small parts, so that many single inserts don't make every search visit as many parts.
 fn join_small(growing: &mut Vec<Part>, frozen: u64, collection: &Collection) {
     for below in JOIN_BELOW_ROWS {
-        let joinable = |part: &&Part| part.rows.count < below && oldest(part) > frozen;
+        let is_small = |rows: &Rows| rows.count < below && rows.memory_bytes() < JOIN_BELOW_BYTES;
+        let joinable = |part: &&Part| is_small(&part.rows) && oldest(part) > frozen;
         let small = growing.iter().rev().take_while(joinable).count();
         if small < JOIN_PARTS {
             continue;

@@ -27,11 +27,14 @@ use crate::storage::shard::{Operation, Shard};
 
 /// Growing rows become a segment when they take so much memory.
 pub const SEAL_BYTES: usize = 64 * 1024 * 1024;
+/// A segment takes about so much memory at most, and is made of at most so much. The texts of a column are found by
+/// offsets of 32 bits, so it must stay far below 4 GiB.
+const SEGMENT_BYTES: usize = 1024 * 1024 * 1024;
 /// Segments below so many rows are searched exactly; an index would not pay.
 pub const INDEX_FROM_ROWS: usize = 4096;
 /// So many small segments are merged into one.
 const MERGE_SEGMENTS: usize = 4;
-/// A segment is small up to so many rows.
+/// A segment is small up to so many rows, as long as so many of its size fit into one.
 const SMALL_ROWS: usize = 65_536;
 /// A segment is rewritten when more than one row in so many of it is deleted.
 const REWRITE_DELETED_ONE_IN: usize = 4;
@@ -51,10 +54,10 @@ impl Shard {
         }
     }
 
-    /// Turns all rows written so far into a segment. Returns the ids of the collection's segments.
+    /// Turns all rows written so far into segments. Returns the ids of the collection's segments.
     pub async fn flush_collection(&self, live: &Arc<LiveCollection>) -> Result<Vec<u64>> {
-        self.barrier().await?;
-        self.seal_growing(live).await?;
+        let written = self.barrier().await?;
+        self.seal_growing(live, written).await?;
         // Two are asked: whether small segments are worth a merge, and for the index meanwhile.
         self.work.notify_one();
         self.unindexed.notify_one();
@@ -79,26 +82,33 @@ impl Shard {
 
     async fn seal_collection(&self, live: &Arc<LiveCollection>) -> Result<()> {
         if growing_bytes(&live.view()) >= SEAL_BYTES {
-            self.seal_growing(live).await?;
+            let written = live.view().timestamp;
+            self.seal_growing(live, written).await?;
         }
         self.merge_segments(live).await
     }
 
-    async fn seal_growing(&self, live: &Arc<LiveCollection>) -> Result<()> {
-        let maintenance = live.maintain().await;
-        let epoch = self.epoch();
-        let view = live.freeze();
-        match view.growing.is_empty() || live.is_dropped() {
-            true => Ok(()),
-            false => self.rewrite(live, epoch, maintenance, &view, view.growing.clone()).await,
+    /// Turns the rows that were written up to `written` into segments.
+    async fn seal_growing(&self, live: &Arc<LiveCollection>, written: u64) -> Result<()> {
+        let due = |view: &View| view.growing.first().is_some_and(|part| oldest(part) <= written);
+        while due(&live.view()) {
+            let maintenance = live.maintain().await;
+            let epoch = self.epoch();
+            let view = live.freeze();
+            if live.is_dropped() || !due(&view) {
+                return Ok(());
+            }
+            let inputs = oldest_rows(&view.growing, SEGMENT_BYTES);
+            self.rewrite(live, epoch, maintenance, &view, inputs).await?;
         }
+        Ok(())
     }
 
     async fn merge_segments(&self, live: &Arc<LiveCollection>) -> Result<()> {
         let maintenance = live.maintain().await;
         let epoch = self.epoch();
         let view = live.view();
-        let worn = merge_candidates(&view);
+        let worn = merge_candidates(&view, SEGMENT_BYTES);
         match worn.is_empty() || live.is_dropped() {
             true => Ok(()),
             false => self.rewrite(live, epoch, maintenance, &view, worn).await,
@@ -315,14 +325,31 @@ fn growing_bytes(view: &View) -> usize {
     view.growing.iter().map(|part| part.rows.memory_bytes()).sum()
 }
 
-/// Segments to rewrite as one: several small ones, or one with many deleted rows.
-fn merge_candidates(view: &View) -> Vec<Part> {
+/// The oldest of the growing parts: as many as take at most `limit` bytes, but one at least. Those of one timestamp stay
+/// together, since a segment replaces all that was written up to its newest row.
+fn oldest_rows(growing: &[Part], limit: usize) -> Vec<Part> {
+    let through = within(growing.iter(), limit).last().or(growing.first()).map_or(0, newest);
+    growing.iter().filter(|part| newest(part) <= through).cloned().collect()
+}
+
+/// Segments to rewrite as one that takes at most `limit` bytes: several small ones, or one with many deleted rows.
+fn merge_candidates(view: &View, limit: usize) -> Vec<Part> {
+    let is_small = |part: &&Part| part.live_count() <= SMALL_ROWS && part.rows.memory_bytes() <= limit / MERGE_SEGMENTS;
+    let small: Vec<Part> = within(view.sealed.iter().filter(is_small), limit).cloned().collect();
     let worn = |part: &&Part| (part.rows.count - part.live_count()) * REWRITE_DELETED_ONE_IN > part.rows.count;
-    let small: Vec<Part> = view.sealed.iter().filter(|part| part.live_count() <= SMALL_ROWS).cloned().collect();
     match small.len() >= MERGE_SEGMENTS {
         true => small,
         false => view.sealed.iter().find(worn).cloned().into_iter().collect(),
     }
+}
+
+/// As many of `parts`, from the first on, as take at most `limit` bytes together.
+fn within<'a>(parts: impl Iterator<Item = &'a Part>, limit: usize) -> impl Iterator<Item = &'a Part> {
+    let mut bytes = 0;
+    parts.take_while(move |part| {
+        bytes += part.rows.memory_bytes();
+        bytes <= limit
+    })
 }
 
 fn put_segment(collection: i64, segment: &storage::Segment) -> Operation {
@@ -355,4 +382,41 @@ pub fn indexed_rows(view: &View, field_id: i64) -> (u64, u64) {
 /// The error for a collection that is not in memory.
 pub fn not_loaded(name: &str) -> Error {
     Error::new(Code::CollectionNotLoaded, format!("collection not loaded[collection={name}]; load it first"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::part::tests::part;
+
+    /// Ten rows in a segment.
+    fn segment(id: u64) -> Part {
+        let keys: Vec<i64> = (0..10).collect();
+        part(&keys, &[1; 10], Origin::Sealed(storage::Segment { id, ..Default::default() }))
+    }
+
+    /// Two rows in the log.
+    fn growing(timestamp: u64) -> Part {
+        part(&[1, 2], &[timestamp; 2], Origin::Growing(vec![(timestamp, 0, None)]))
+    }
+
+    #[test]
+    fn no_more_segments_are_merged_than_fit_into_one() {
+        let view = View { sealed: (0..10).map(segment).collect(), ..View::default() };
+        let each = view.sealed[0].rows.memory_bytes();
+        let merged = |limit| merge_candidates(&view, limit).len();
+        assert_eq!([merged(usize::MAX), merged(5 * each), merged(4 * each), merged(4 * each - 1)], [10, 5, 4, 0]);
+    }
+
+    #[test]
+    fn growing_rows_are_sealed_oldest_first_and_what_was_written_at_once_at_once() {
+        let parts: Vec<Part> = [1, 2, 3, 3, 4].map(growing).into();
+        let each = parts[0].rows.memory_bytes();
+        let sealed = |limit| oldest_rows(&parts, limit).iter().map(newest).collect::<Vec<_>>();
+        assert_eq!(sealed(2 * each), [1, 2]);
+        assert_eq!(sealed(3 * each), [1, 2, 3, 3]);
+        assert_eq!(sealed(usize::MAX), [1, 2, 3, 3, 4]);
+        assert_eq!(sealed(0), [1], "a part that alone is too large");
+        assert_eq!(oldest_rows(&[], 0).len(), 0);
+    }
 }
