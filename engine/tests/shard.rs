@@ -204,6 +204,27 @@ async fn versions_that_were_replaced_before_a_merge_of_segments_stay_replaced_af
     assert_eq!(contents(&reopened.collection("c").unwrap()), expected);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_are_forgotten_once_no_row_needs_them() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    let kept = || live.deletes_up_to(u64::MAX).len();
+    shard.insert(&live, rows(&[1, 2, 3, 4, 5], 0), None).await.unwrap();
+    shard.flush_collection(&live).await.unwrap();
+    shard.insert(&live, rows(&[6, 7], 0), None).await.unwrap();
+    shard.delete(&live, Keys::Int(vec![6, 100])).await.unwrap();
+    shard.flush_collection(&live).await.unwrap();
+    assert_eq!(kept(), 0, "the first segment has none of their keys");
+    shard.delete(&live, Keys::Int(vec![1])).await.unwrap();
+    shard.insert(&live, rows(&[8], 0), None).await.unwrap();
+    shard.flush_collection(&live).await.unwrap();
+    assert_eq!(kept(), 1, "the first segment still stores the row");
+    let reopened = open(&store).await;
+    assert_eq!(contents(&reopened.collection("c").unwrap()), contents(&live));
+    assert_eq!(contents(&live).into_keys().collect::<Vec<_>>(), [2, 3, 4, 5, 7, 8]);
+}
+
 /// The answer of `call`, which is dropped where it waits once more than `waits` times: its client went away.
 async fn given_up<F: Future>(call: F, waits: usize) -> Option<F::Output> {
     let mut call = Box::pin(call);

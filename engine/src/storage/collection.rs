@@ -194,6 +194,12 @@ impl LiveCollection {
         self.deletes().iter().map(|delete| delete.timestamp).filter(|timestamp| *timestamp <= limit).collect()
     }
 
+    /// Number of delete records after `seen`.
+    pub fn deletes_after(&self, seen: u64) -> usize {
+        let deletes = self.deletes();
+        deletes.len() - deletes.partition_point(|delete| delete.timestamp <= seen)
+    }
+
     /// `part` with every stored delete after `seen` applied.
     pub fn with_deletes_after(&self, mut part: Part, seen: u64) -> Part {
         for delete in self.deletes().iter().filter(|delete| delete.timestamp > seen) {

@@ -38,6 +38,11 @@ const MERGE_SEGMENTS: usize = 4;
 const SMALL_ROWS: usize = 65_536;
 /// A segment is rewritten when more than one row in so many of it is deleted.
 const REWRITE_DELETED_ONE_IN: usize = 4;
+/// A segment with fewer deleted rows is rewritten when so many delete records are kept for them, and at least one for as
+/// many rows of the collection as above: what is rewritten stays in proportion to what was deleted.
+const REWRITE_KEPT_DELETES: usize = 100_000;
+/// Deletes wake the task that rewrites segments once in so many of them.
+const WAKE_DELETES: usize = 1024;
 
 impl Shard {
     /// Starts the tasks. They end when the shard is dropped.
@@ -50,6 +55,12 @@ impl Shard {
 
     pub(crate) fn wake_if_full(&self, live: &LiveCollection) {
         if growing_bytes(&live.view()) >= SEAL_BYTES {
+            self.work.notify_one();
+        }
+    }
+
+    pub(crate) fn wake_if_many_deletes(&self, live: &LiveCollection) {
+        if live.deletes_after(0).is_multiple_of(WAKE_DELETES) {
             self.work.notify_one();
         }
     }
@@ -108,11 +119,14 @@ impl Shard {
         let maintenance = live.maintain().await;
         let epoch = self.epoch();
         let view = live.view();
-        let worn = merge_candidates(&view, SEGMENT_BYTES);
-        match worn.is_empty() || live.is_dropped() {
-            true => Ok(()),
-            false => self.rewrite(live, epoch, maintenance, &view, worn).await,
+        let worn = merge_candidates(live, &view, SEGMENT_BYTES);
+        if worn.is_empty() || live.is_dropped() {
+            return Ok(());
         }
+        self.rewrite(live, epoch, maintenance, &view, worn).await?;
+        // There may be more.
+        self.work.notify_one();
+        Ok(())
     }
 
     /// Builds every index that is missing.
@@ -267,10 +281,13 @@ impl Shard {
         Ok(Some(Arc::from(opened)))
     }
 
-    /// Deletes up to here have been applied to every row that is stored and older than them.
+    /// Of deletes up to here no record is needed: they were applied to every row that is stored and older than them.
     fn expired_deletes(&self, view: &View, inputs: &[Part], through: u64) -> u64 {
         let replaced = |id: u64| inputs.iter().any(|part| part.segment().is_some_and(|segment| segment.id == id));
-        let segments = view.segments().filter(|segment| !replaced(segment.id)).map(|segment| segment.deletes_applied);
+        // A segment that lost no row since it was made has none for which a record must be kept.
+        let met = view.sealed.iter().filter(|part| part.live_count() < part.rows.count).filter_map(Part::segment);
+        let segments = met.chain(&view.unloaded).filter(|segment| !replaced(segment.id));
+        let segments = segments.map(|segment| segment.deletes_applied);
         let growing = view.growing.iter().filter(|part| newest(part) > through).map(oldest);
         segments.chain(growing).fold(view.timestamp, u64::min)
     }
@@ -332,15 +349,21 @@ fn oldest_rows(growing: &[Part], limit: usize) -> Vec<Part> {
     growing.iter().filter(|part| newest(part) <= through).cloned().collect()
 }
 
-/// Segments to rewrite as one that takes at most `limit` bytes: several small ones, or one with many deleted rows.
-fn merge_candidates(view: &View, limit: usize) -> Vec<Part> {
+/// Segments to rewrite as one that takes at most `limit` bytes: several small ones, or one with many deleted rows, or one
+/// for whose deleted rows many delete records are kept.
+fn merge_candidates(live: &LiveCollection, view: &View, limit: usize) -> Vec<Part> {
     let is_small = |part: &&Part| part.live_count() <= SMALL_ROWS && part.rows.memory_bytes() <= limit / MERGE_SEGMENTS;
     let small: Vec<Part> = within(view.sealed.iter().filter(is_small), limit).cloned().collect();
-    let worn = |part: &&Part| (part.rows.count - part.live_count()) * REWRITE_DELETED_ONE_IN > part.rows.count;
-    match small.len() >= MERGE_SEGMENTS {
-        true => small,
-        false => view.sealed.iter().find(worn).cloned().into_iter().collect(),
+    if small.len() >= MERGE_SEGMENTS {
+        return small;
     }
+    let many = REWRITE_KEPT_DELETES.max(view.row_count() as usize / REWRITE_DELETED_ONE_IN);
+    let is_worn = |part: &&Part| {
+        let deleted = part.rows.count - part.live_count();
+        let kept = part.segment().map_or(0, |segment| live.deletes_after(segment.deletes_applied));
+        deleted * REWRITE_DELETED_ONE_IN > part.rows.count || (deleted > 0 && kept >= many)
+    };
+    view.sealed.iter().find(is_worn).cloned().into_iter().collect()
 }
 
 /// As many of `parts`, from the first on, as take at most `limit` bytes together.
@@ -387,12 +410,13 @@ pub fn not_loaded(name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::part::tests::part;
+    use crate::storage::part::tests::{collection, part};
+    use crate::storage::part::{Delete, Keys};
 
-    /// Ten rows in a segment.
+    /// Keys 0 to 9 in a segment.
     fn segment(id: u64) -> Part {
         let keys: Vec<i64> = (0..10).collect();
-        part(&keys, &[1; 10], Origin::Sealed(storage::Segment { id, ..Default::default() }))
+        part(&keys, &[1; 10], Origin::Sealed(storage::Segment { id, deletes_applied: 1, ..Default::default() }))
     }
 
     /// Two rows in the log.
@@ -400,12 +424,33 @@ mod tests {
         part(&[1, 2], &[timestamp; 2], Origin::Growing(vec![(timestamp, 0, None)]))
     }
 
+    /// A collection of so many segments from which one key after the other was deleted.
+    fn live(segments: u64, deleted: impl Iterator<Item = i64>) -> LiveCollection {
+        let view = View { sealed: (0..segments).map(segment).collect(), ..View::default() };
+        let delete = |(timestamp, key): (u64, i64)| Delete { timestamp, keys: Keys::Int(vec![key]) };
+        LiveCollection::new(collection(), view, (2..).zip(deleted).map(delete).collect())
+    }
+
+    fn candidates(live: &LiveCollection, limit: usize) -> usize {
+        merge_candidates(live, &live.view(), limit).len()
+    }
+
     #[test]
     fn no_more_segments_are_merged_than_fit_into_one() {
-        let view = View { sealed: (0..10).map(segment).collect(), ..View::default() };
-        let each = view.sealed[0].rows.memory_bytes();
-        let merged = |limit| merge_candidates(&view, limit).len();
+        let live = live(10, 0..0);
+        let each = live.view().sealed[0].rows.memory_bytes();
+        let merged = |limit| candidates(&live, limit);
         assert_eq!([merged(usize::MAX), merged(5 * each), merged(4 * each), merged(4 * each - 1)], [10, 5, 4, 0]);
+    }
+
+    #[test]
+    fn a_segment_is_rewritten_for_many_deleted_rows_or_for_many_deletes_that_are_kept_for_few() {
+        assert_eq!(candidates(&live(1, 0..2), usize::MAX), 0);
+        assert_eq!(candidates(&live(1, 0..3), usize::MAX), 1);
+        let others = 10..10 + REWRITE_KEPT_DELETES as i64;
+        assert_eq!(candidates(&live(1, others.clone()), usize::MAX), 0, "they are kept for nothing");
+        assert_eq!(candidates(&live(1, (0..1).chain(others.clone().skip(1))), usize::MAX), 1);
+        assert_eq!(candidates(&live(1, (0..1).chain(others.skip(2))), usize::MAX), 0);
     }
 
     #[test]

@@ -55,13 +55,16 @@ impl Shard {
     /// Makes the deletion of rows with `keys` durable and visible. Returns its timestamp.
     pub async fn delete(&self, live: &Arc<LiveCollection>, keys: Keys) -> Result<u64> {
         let (shared, id) = (live.clone(), live.meta.load().id);
-        self.commit(move |timestamp| {
-            writable(&shared)?;
-            let delete = Delete { timestamp, keys };
-            let operations = vec![put_delete(id, &delete)];
-            Ok((operations, move || shared.publish(timestamp, Some(delete), None)))
-        })
-        .await
+        let written = self
+            .commit(move |timestamp| {
+                writable(&shared)?;
+                let delete = Delete { timestamp, keys };
+                let operations = vec![put_delete(id, &delete)];
+                Ok((operations, move || shared.publish(timestamp, Some(delete), None)))
+            })
+            .await?;
+        self.wake_if_many_deletes(live);
+        Ok(written)
     }
 
     /// The records of `rows`, with the object that each refers to if it is large. The objects are stored already.
