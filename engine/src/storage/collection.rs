@@ -261,12 +261,9 @@ fn join_small(growing: &mut Vec<Part>, frozen: u64, collection: &Collection) {
 fn join(parts: &[Part], collection: &Collection) -> Part {
     let live: Vec<FixedBitSet> = parts.iter().map(Part::live).collect();
     let inputs: Vec<(&Rows, &FixedBitSet)> = parts.iter().map(|part| &*part.rows).zip(&live).collect();
-    let batches = parts.iter().flat_map(|part| match &*part.origin {
-        Origin::Growing(batches) => batches.clone(),
-        Origin::Sealed(_) => Vec::new(),
-    });
+    let batches = parts.iter().flat_map(Part::batches).cloned().collect();
     let memory = parts.iter().flat_map(Part::share_memory).collect();
-    Part::joined(Rows::concat(&inputs), collection, Origin::Growing(batches.collect()), memory)
+    Part::joined(Rows::concat(&inputs), collection, Origin::Growing(batches), memory)
 }
 
 /// Collections of a shard by id and by name.

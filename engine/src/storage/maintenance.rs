@@ -27,6 +27,9 @@ use crate::storage::shard::{Operation, Shard};
 
 /// Growing rows become a segment when they take so much memory.
 pub const SEAL_BYTES: usize = 64 * 1024 * 1024;
+/// Or when the log keeps so many records for them, of batches or of deletes since the oldest: rows that are replaced all
+/// the time take little memory, and more and more of the log.
+const SEAL_RECORDS: usize = 16_384;
 /// A segment takes about so much memory at most, and is made of at most so much. The texts of a column are found by
 /// offsets of 32 bits, so it must stay far below 4 GiB.
 const SEGMENT_BYTES: usize = 1024 * 1024 * 1024;
@@ -54,7 +57,7 @@ impl Shard {
     }
 
     pub(crate) fn wake_if_full(&self, live: &LiveCollection) {
-        if growing_bytes(&live.view()) >= SEAL_BYTES {
+        if is_full(live, &live.view()) {
             self.work.notify_one();
         }
     }
@@ -92,8 +95,8 @@ impl Shard {
     }
 
     async fn seal_collection(&self, live: &Arc<LiveCollection>) -> Result<()> {
-        if growing_bytes(&live.view()) >= SEAL_BYTES {
-            let written = live.view().timestamp;
+        let written = live.view().timestamp;
+        if is_full(live, &live.view()) {
             self.seal_growing(live, written).await?;
         }
         self.merge_segments(live).await
@@ -338,8 +341,12 @@ fn after(failures: u32, outcome: &Result<()>) -> u32 {
     }
 }
 
-fn growing_bytes(view: &View) -> usize {
-    view.growing.iter().map(|part| part.rows.memory_bytes()).sum()
+/// Whether it is time that growing rows become a segment.
+fn is_full(live: &LiveCollection, view: &View) -> bool {
+    let bytes: usize = view.growing.iter().map(|part| part.rows.memory_bytes()).sum();
+    let batches: usize = view.growing.iter().map(|part| part.batches().len()).sum();
+    let deletes = view.growing.first().map_or(0, |part| live.deletes_after(oldest(part)));
+    bytes >= SEAL_BYTES || batches.max(deletes) >= SEAL_RECORDS
 }
 
 /// The oldest of the growing parts: as many as take at most `limit` bytes, but one at least. Those of one timestamp stay
@@ -426,7 +433,10 @@ mod tests {
 
     /// A collection of so many segments from which one key after the other was deleted.
     fn live(segments: u64, deleted: impl Iterator<Item = i64>) -> LiveCollection {
-        let view = View { sealed: (0..segments).map(segment).collect(), ..View::default() };
+        of_view(View { sealed: (0..segments).map(segment).collect(), ..View::default() }, deleted)
+    }
+
+    fn of_view(view: View, deleted: impl Iterator<Item = i64>) -> LiveCollection {
         let delete = |(timestamp, key): (u64, i64)| Delete { timestamp, keys: Keys::Int(vec![key]) };
         LiveCollection::new(collection(), view, (2..).zip(deleted).map(delete).collect())
     }
@@ -451,6 +461,19 @@ mod tests {
         assert_eq!(candidates(&live(1, others.clone()), usize::MAX), 0, "they are kept for nothing");
         assert_eq!(candidates(&live(1, (0..1).chain(others.clone().skip(1))), usize::MAX), 1);
         assert_eq!(candidates(&live(1, (0..1).chain(others.skip(2))), usize::MAX), 0);
+    }
+
+    #[test]
+    fn rows_are_sealed_before_the_log_keeps_too_many_records_for_them() {
+        let full = |growing: Part, deletes: usize| {
+            let live = of_view(View { growing: vec![growing], ..View::default() }, 10..10 + deletes as i64);
+            is_full(&live, &live.view())
+        };
+        let written = |batches: usize| part(&[1], &[1], Origin::Growing(vec![(1, 0, None); batches]));
+        assert!(!full(written(SEAL_RECORDS - 1), SEAL_RECORDS - 1));
+        assert!(full(written(SEAL_RECORDS), 0));
+        assert!(full(growing(1), SEAL_RECORDS));
+        assert!(!full(growing(2), SEAL_RECORDS), "one of the deletes is older than the rows");
     }
 
     #[test]

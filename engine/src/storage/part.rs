@@ -238,6 +238,14 @@ impl Part {
         Some(Self { deleted: Arc::new(deleted), ..self.clone() })
     }
 
+    /// The batches of the log that hold the rows, if the part is growing.
+    pub fn batches(&self) -> &[(u64, u64, Option<String>)] {
+        match &*self.origin {
+            Origin::Growing(batches) => batches,
+            Origin::Sealed(_) => &[],
+        }
+    }
+
     /// The segment's record, if the part is sealed.
     pub fn segment(&self) -> Option<&storage::Segment> {
         match &*self.origin {

@@ -63,6 +63,7 @@ impl Shard {
                 Ok((operations, move || shared.publish(timestamp, Some(delete), None)))
             })
             .await?;
+        self.wake_if_full(live);
         self.wake_if_many_deletes(live);
         Ok(written)
     }
