@@ -328,6 +328,35 @@ async fn a_dropped_collection_leaves_no_object_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_segments_have_of_a_dropped_index_is_not_used_for_the_next_one() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let shard = open(&store).await;
+    let live = created(&shard, "c").await;
+    let keys: Vec<i64> = (0..5_000).collect();
+    shard.insert(&live, rows(&keys, 0), None).await.unwrap();
+    shard.flush_collection(&live).await.unwrap();
+    shard.maintain_once().await.unwrap();
+    let indexed = || live.view().sealed.iter().any(|part| part.indexes.contains_key(&VECTOR));
+    assert!(indexed());
+    for (index_type, connectivity) in [("FLAT", ""), ("HNSW", "32"), ("HNSW", "8")] {
+        shard.release_collection(&live).await.unwrap();
+        shard.drop_index(&live, VECTOR).await.unwrap();
+        assert_eq!(shard.object_count("segments").await.unwrap(), 1, "its object is left");
+        let mut next = collection("c").indexes.remove(0);
+        next.index_type = index_type.into();
+        next.params.insert("M".into(), connectivity.into());
+        shard.create_index(&live, next).await.unwrap();
+        shard.load_collection(&live).await.unwrap();
+        assert!(!indexed(), "{index_type} with M = {connectivity}");
+        shard.maintain_once().await.unwrap();
+        assert_eq!(indexed(), index_type == "HNSW");
+        assert_eq!(contents(&live).len(), keys.len());
+    }
+    let reopened = open(&store).await;
+    assert!(reopened.collection("c").unwrap().view().sealed[0].indexes.contains_key(&VECTOR));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_segment_is_an_error_and_nothing_is_overwritten() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let shard = open(&store).await;

@@ -12,6 +12,7 @@ use crate::proto::storage;
 use crate::schema::{Collection, Index};
 use crate::storage::collection::{LiveCollection, View};
 use crate::storage::keys::{self, Kind};
+use crate::storage::maintenance::put_segment;
 use crate::storage::part::{Delete, Origin, Part};
 use crate::storage::shard::{Operation, Shard, decode};
 
@@ -167,11 +168,15 @@ impl Shard {
             remove();
         };
         self.commit_since(epoch, held, |_| Ok((operations, publish))).await?;
-        // The collection is gone whatever becomes of its objects; the next start deletes those that are left.
-        if let Err(error) = self.collect(objects).await {
-            tracing::warn!(reason = %error, "objects of a dropped collection are left for the next start");
-        }
+        self.collect_or_leave(objects).await;
         Ok(())
+    }
+
+    /// Deletes objects of what is gone, whatever becomes of them; the next start deletes those that are left.
+    async fn collect_or_leave(&self, objects: Vec<String>) {
+        if let Err(error) = self.collect(objects).await {
+            tracing::warn!(reason = %error, "objects of what was dropped are left for the next start");
+        }
     }
 
     /// Declares an index; segments get it in the background.
@@ -193,13 +198,17 @@ impl Shard {
         }
         index.id = (self.clock.next() >> 1) as i64;
         meta.indexes.push(index);
-        self.replace_meta(live, epoch, one, meta).await?;
+        let live = self.collection_by_id(meta.id)?;
+        let record = put_collection(&meta);
+        let publish = move || live.meta.store(Arc::new(meta));
+        self.commit_since(epoch, one, |_| Ok((vec![record], publish))).await?;
         self.unindexed.notify_one();
         Ok(())
     }
 
-    /// Removes a declared index. Segments keep theirs until they are rewritten, unused.
+    /// Removes a declared index, with what the segments have of it: the next one on the field may be another.
     pub async fn drop_index(&self, live: &LiveCollection, field_id: i64) -> Result<()> {
+        let maintenance = live.maintain().await;
         let one = self.change_catalogue().await;
         let epoch = self.epoch();
         let mut meta = (**live.meta.load()).clone();
@@ -207,7 +216,27 @@ impl Shard {
             return Err(Error::invalid("the collection is loaded; release it before dropping its vector index"));
         }
         meta.indexes.retain(|index| index.field_id != field_id);
-        self.replace_meta(live, epoch, one, meta).await
+        let mut operations = vec![put_collection(&meta)];
+        let mut objects = Vec::new();
+        // Only an index on vectors is stored, and those are dropped while no segment is in memory.
+        let mut unloaded = live.view().unloaded.clone();
+        for segment in &mut unloaded {
+            let dropped = segment.indexes.extract_if(.., |index| index.field_id == field_id);
+            let dropped: Vec<String> = dropped.map(|index| index.object).collect();
+            if !dropped.is_empty() {
+                operations.push(put_segment(meta.id, segment));
+                operations.extend(dropped.iter().map(|name| Shard::disown(name)));
+                objects.extend(dropped);
+            }
+        }
+        let live = self.collection_by_id(meta.id)?;
+        let publish = move || match meta.loaded {
+            true => live.meta.store(Arc::new(meta)),
+            false => live.publish_loaded(meta, Vec::new(), unloaded, 0),
+        };
+        self.commit_since(epoch, (maintenance, one), |_| Ok((operations, publish))).await?;
+        self.collect_or_leave(objects).await;
+        Ok(())
     }
 
     /// Brings a collection's segments into memory and serves it.
@@ -257,19 +286,6 @@ impl Shard {
         let record = put_collection(&meta);
         let publish = move || live.publish_loaded(meta, parts, unloaded, seen);
         self.commit_since(epoch, (maintenance, one), |_| Ok((vec![record], publish))).await.map(drop)
-    }
-
-    /// Replaces the catalogue's entry by `meta`, which was made of the one that was read while the log had `epoch`.
-    async fn replace_meta(
-        &self,
-        live: &LiveCollection,
-        epoch: u64,
-        one: OwnedMutexGuard<()>,
-        meta: Collection,
-    ) -> Result<()> {
-        let live = self.collection_by_id(live.meta.load().id)?;
-        let record = put_collection(&meta);
-        self.commit_since(epoch, one, |_| Ok((vec![record], move || live.meta.store(Arc::new(meta))))).await.map(drop)
     }
 
     /// A publication that changes the map of collections.

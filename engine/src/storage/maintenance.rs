@@ -231,7 +231,7 @@ impl Shard {
         let missing: Vec<&Index> = meta
             .indexes
             .iter()
-            .filter(|index| index.index_type != "FLAT" && !part.indexes.contains_key(&index.field_id))
+            .filter(|index| is_graph(index) && !part.indexes.contains_key(&index.field_id))
             .collect();
         let mut indexes = (*part.indexes).clone();
         let mut record = segment.clone();
@@ -277,7 +277,8 @@ impl Shard {
         part: &Part,
         record: &storage::VectorIndex,
     ) -> Result<Option<Arc<dyn VectorIndex>>> {
-        let declared = meta.index_on(record.field_id).filter(|declared| declared.metric == record.metric);
+        let declared = meta.index_on(record.field_id);
+        let declared = declared.filter(|declared| is_graph(declared) && declared.metric == record.metric);
         let Some((params, dim, _)) = declared.and_then(|declared| vectors_of(part, declared)) else { return Ok(None) };
         let bytes = self.object(&record.object).await?;
         let opened = tokio::task::block_in_place(|| index::open(params, dim, part.rows.count, &bytes))?;
@@ -382,13 +383,18 @@ fn within<'a>(parts: impl Iterator<Item = &'a Part>, limit: usize) -> impl Itera
     })
 }
 
-fn put_segment(collection: i64, segment: &storage::Segment) -> Operation {
+pub(crate) fn put_segment(collection: i64, segment: &storage::Segment) -> Operation {
     Operation::Put(keys::of_collection(Kind::Segment, collection, &[segment.id]), segment.encode_to_vec().into())
 }
 
 fn delete_records(id: i64, live: &LiveCollection, expired: u64) -> Vec<Operation> {
     let records = live.deletes_up_to(expired).into_iter();
     records.map(|timestamp| Operation::Delete(keys::of_collection(Kind::Deletes, id, &[timestamp]))).collect()
+}
+
+/// Whether the index is more than the rows themselves.
+fn is_graph(declared: &Index) -> bool {
+    declared.index_type != "FLAT"
 }
 
 /// Parameters, dimension and vectors for the index `declared` on `part`, if it is on a vector field.
