@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -307,30 +308,48 @@ def test_scores_and_ranks_are_those_of_exact_search(client, name, metric, state)
         np.testing.assert_allclose([hit["distance"] for hit in hits], rows.scores(metric, base, query)[expected], rtol=1e-4, atol=1e-5)
 
 
-def test_a_graph_index_finds_nearly_all_that_exact_search_finds(client, name):
-    dim, count = 32, 6000
+def fill_indexed(client, name, base):
+    """A collection whose rows, the vectors of `base`, all lie in a graph index."""
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=base.shape[1])
     index = client.prepare_index_params()
     index.add_index("vector", index_type="HNSW", metric_type="L2", params={"M": 16, "efConstruction": 128})
     client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
-    base, queries = rows.vectors(count, dim), rows.vectors(20, dim, seed=5)
-    for first in range(0, count, 2000):
-        client.insert(name, [{"id": row, "vector": base[row].tolist()} for row in range(first, first + 2000)])
+    for first in range(0, len(base), 2000):
+        some = base[first : first + 2000].tolist()
+        client.insert(name, [{"id": first + row, "vector": vector} for row, vector in enumerate(some)])
     client.flush(name)
     for _ in range(300):
         described = client.describe_index(name, "vector")
         if described["pending_index_rows"] == 0 and described["state"] == "Finished":
             break
         time.sleep(0.2)
-    assert described["indexed_rows"] == count
+    assert described["indexed_rows"] == len(base)
+
+
+def test_a_graph_index_finds_nearly_all_that_exact_search_finds(client, name):
+    dim = 32
+    base, queries = rows.vectors(6000, dim), rows.vectors(20, dim, seed=5)
+    fill_indexed(client, name, base)
     for filter, kept in [("", base), ("id % 2 == 0", base[::2]), ("id < 30", base[:30])]:
         step = 2 if "%" in filter else 1
         found = client.search(name, data=queries.tolist(), limit=10, filter=filter, search_params={"params": {"ef": 128}})
         right = [len(set(ids(hits)) & set((rows.nearest("L2", kept, query, 10) * step).tolist())) for query, hits in zip(queries, found)]
         assert all(len(hits) == 10 for hits in found)
         assert sum(right) / (10 * len(queries)) >= 0.95, filter
+
+
+def test_sixteen_threads_search_an_index_at_the_same_time(client, name):
+    fill_indexed(client, name, rows.vectors(5000, 8))
+    queries = rows.vectors(100, 8, seed=5).tolist()
+
+    def search(_):
+        return [ids(hits) for hits in client.search(name, data=queries, limit=5, search_params={"params": {"ef": 512}})]
+
+    expected = search(0)
+    with ThreadPoolExecutor(16) as threads:
+        assert all(found == expected for found in threads.map(search, range(48)))
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -3,6 +3,8 @@
 //! Keys are row ordinals, and nothing is ever removed from an index: rows that are deleted or filtered out are left
 //! out of a search by its predicate. Serialised bytes come from authenticated objects only.
 
+use std::sync::{Condvar, Mutex, PoisonError};
+
 use usearch::ffi::{IndexOptions, MetricKind, ScalarKind};
 use vectorkeep_distance::Metric;
 
@@ -35,8 +37,8 @@ pub struct IndexParams {
 /// Builds an index over `vectors` (row-major, `dim` values per row) on `threads` threads.
 pub fn build(params: IndexParams, dim: usize, vectors: &[f32], threads: usize) -> Result<Box<dyn VectorIndex>> {
     let index = Usearch::new(params, dim)?;
-    let rows = vectors.len() / dim;
-    index.0.reserve_capacity_and_threads(rows, threads).map_err(failed)?;
+    let (rows, threads) = (vectors.len() / dim, threads.max(1));
+    index.reserve(rows, threads)?;
     let next = std::sync::atomic::AtomicUsize::new(0);
     const STRIDE: usize = 256;
     let add_rows = || -> Result<()> {
@@ -46,12 +48,12 @@ pub fn build(params: IndexParams, dim: usize, vectors: &[f32], threads: usize) -
                 return Ok(());
             }
             for row in start..rows.min(start + STRIDE) {
-                index.0.add(row as u64, &vectors[row * dim..(row + 1) * dim]).map_err(failed)?;
+                index.graph.add(row as u64, &vectors[row * dim..(row + 1) * dim]).map_err(failed)?;
             }
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(add_rows)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(add_rows)).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().unwrap_or_else(|_| Err(Error::new(Code::Unexpected, "an index builder thread died")))
         })
@@ -62,14 +64,19 @@ pub fn build(params: IndexParams, dim: usize, vectors: &[f32], threads: usize) -
 /// Opens an index of `rows` rows from the bytes that [`VectorIndex::to_bytes`] gave.
 pub fn open(params: IndexParams, dim: usize, rows: usize, bytes: &[u8]) -> Result<Box<dyn VectorIndex>> {
     let index = Usearch::new(params, dim)?;
-    index.0.load_from_buffer(bytes).map_err(failed)?;
-    if index.0.size() != rows || index.0.dimensions() != dim {
+    index.graph.load_from_buffer(bytes).map_err(failed)?;
+    if index.graph.size() != rows || index.graph.dimensions() != dim {
         return Err(Error::new(Code::DataIntegrity, "a vector index does not belong to its segment"));
     }
+    // What loading reserves comes from the library's own count of the cores.
+    index.reserve(rows, 1)?;
     Ok(Box::new(index))
 }
 
-struct Usearch(usearch::Index);
+struct Usearch {
+    graph: usearch::Index,
+    searches: Slots,
+}
 
 impl Usearch {
     fn new(params: IndexParams, dim: usize) -> Result<Self> {
@@ -87,27 +94,66 @@ impl Usearch {
             expansion_search: 64,
             multi: false,
         };
-        usearch::Index::new(&options).map(Self).map_err(failed)
+        let graph = usearch::Index::new(&options).map_err(failed)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { graph, searches: Slots::new(cores) })
+    }
+
+    /// Makes room for `rows` rows, for `threads` threads that add them, and for as many as may search.
+    fn reserve(&self, rows: usize, threads: usize) -> Result<()> {
+        self.graph.reserve_capacity_and_threads(rows, threads.max(self.searches.count)).map_err(failed)
+    }
+}
+
+/// Threads that may search at the same time. The library has buffers for so many, and refuses one more instead of
+/// letting it wait; here it waits.
+struct Slots {
+    count: usize,
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    fn new(count: usize) -> Self {
+        Self { count, free: Mutex::new(count), freed: Condvar::new() }
+    }
+
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+/// A place among the threads that search, given back when dropped.
+struct Slot<'a>(&'a Slots);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 
 impl VectorIndex for Usearch {
     fn search(&self, query: &[f32], count: usize, keep: Option<&dyn Fn(u32) -> bool>) -> Result<Vec<u32>> {
+        let _slot = self.searches.take();
         let found = match keep {
-            None => self.0.search(query, count),
-            Some(keep) => self.0.filtered_search(query, count, |row| keep(row as u32)),
+            None => self.graph.search(query, count),
+            Some(keep) => self.graph.filtered_search(query, count, |row| keep(row as u32)),
         };
         Ok(found.map_err(failed)?.keys.into_iter().map(|row| row as u32).collect())
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.0.serialized_length()];
-        self.0.save_to_buffer(&mut bytes).map_err(failed)?;
+        let mut bytes = vec![0; self.graph.serialized_length()];
+        self.graph.save_to_buffer(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }
 
     fn memory_bytes(&self) -> usize {
-        self.0.memory_usage()
+        self.graph.memory_usage()
     }
 }
 
@@ -130,6 +176,28 @@ mod tests {
             assert_eq!(index.search(&[500.0, 3.0], 1, None)?, [500]);
             let odd = index.search(&[500.0, 3.0], 5, Some(&|row| row % 2 == 1))?;
             assert!(odd.len() == 5 && odd.iter().all(|row| row % 2 == 1));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn more_threads_than_cores_search_at_the_same_time() -> Result<()> {
+        let vectors: Vec<f32> = (0..1000).flat_map(|row| [row as f32, (row % 7) as f32]).collect();
+        let built = build(PARAMS, 2, &vectors, 1)?;
+        let reopened = open(PARAMS, 2, 1000, &built.to_bytes()?)?;
+        // So slow that all of them are in their search at once.
+        let keep = |_: u32| {
+            std::thread::sleep(std::time::Duration::from_micros(50));
+            true
+        };
+        let threads = 8 * std::thread::available_parallelism().map_or(1, usize::from);
+        for index in [&built, &reopened] {
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let search = || index.search(&[500.0, 3.0], 1, Some(&keep));
+                let searching: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
+                searching.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(found.iter().all(|found| found.as_ref().is_ok_and(|rows| *rows == [500])), "{found:?}");
         }
         Ok(())
     }
