@@ -45,7 +45,11 @@ pub fn rows(
     let mut sent = sent;
     let mut columns = Vec::with_capacity(collection.fields.len());
     let mut new_keys = Some(new_keys);
-    for field in &collection.fields {
+    // Vectors first: every collection has some, and none can be left out. Once the request is known to hold so many,
+    // something may be made for each of its rows.
+    let numbered = collection.fields.iter().enumerate();
+    let (vectors, others): (Vec<_>, Vec<_>) = numbered.partition(|(_, field)| field.dim > 0);
+    for (number, field) in vectors.into_iter().chain(others) {
         let position = sent.iter().position(|data| match field.dynamic {
             true => data.is_dynamic || data.field_name == field.name,
             false => data.field_name == field.name && !data.is_dynamic,
@@ -63,8 +67,10 @@ pub fn rows(
             (Some(data), false) => column(field, data, count)?,
             (None, false) => absent(field, count)?,
         };
-        columns.push(column);
+        columns.push((number, column));
     }
+    columns.sort_unstable_by_key(|(number, _)| *number);
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
     Ok(Rows { count, columns, timestamps: vec![0; count] })
 }
 
