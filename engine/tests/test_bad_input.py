@@ -324,6 +324,9 @@ BAD_SEARCHES = {
     "a huge limit": (placeholder(GOOD), {"topk": "16385"}, {PARAMETER}, ["16384"]),
     "a limit in words": (placeholder(GOOD), {"topk": "many"}, {PARAMETER}, ["topk", "many"]),
     "a huge offset": (placeholder(GOOD), {"offset": "99999999999999"}, {PARAMETER}, ["offset"]),
+    "more candidates than Milvus looks at": (placeholder(GOOD), {"ef": "32769"}, {PARAMETER}, ["ef", "32769", "32768"]),
+    "candidates in JSON": (placeholder(GOOD), {"params": '{"ef": 1000000000000}'}, {PARAMETER}, ["ef", "32768"]),
+    "no candidates": (placeholder(GOOD), {"ef": "0"}, {PARAMETER}, ["ef", "0"]),
     "another metric": (placeholder(GOOD), {"metric_type": "IP"}, {PARAMETER}, ["L2", "IP"]),
     "an unknown metric": (placeholder(GOOD), {"metric_type": "MANHATTAN"}, {PARAMETER}, ["MANHATTAN"]),
     "params that are no JSON": (placeholder(GOOD), {"params": "{"}, {PARAMETER}, ["JSON"]),
@@ -339,7 +342,7 @@ def test_a_wrong_search_is_explained(stub, shop, case):
 
 
 def test_a_right_search_sent_the_same_way_is_answered(stub, shop):
-    answer = stub.call("Search", search_request(shop, placeholder(GOOD)))
+    answer = stub.call("Search", search_request(shop, placeholder(GOOD), ef="32768"))
     assert answer.status.code == 0 and len(answer.results.ids.int_id.data) == 3
 
 

@@ -71,7 +71,7 @@ impl Search<'_> {
             return Ok(Vec::new());
         }
         if let Some(index) = part.indexes.get(&self.field_id).filter(|_| candidates.worth_an_index(part)) {
-            let wanted = self.expansion.max(self.limit + EXTRA_CANDIDATES);
+            let wanted = self.expansion.max(self.limit + EXTRA_CANDIDATES).min(part.rows.count);
             let keep = |row: u32| candidates.rows.contains(row as usize);
             let keep: Option<&dyn Fn(u32) -> bool> = if candidates.all { None } else { Some(&keep) };
             let near = index.search(query, wanted, keep)?;
@@ -117,5 +117,105 @@ impl Candidates {
 
     fn worth_an_index(&self, part: &Part) -> bool {
         self.count * SCAN_ONE_ROW_IN > part.rows.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::column::{Column, Rows};
+    use crate::proto::schema::DataType;
+    use crate::schema::{Collection, Field};
+    use crate::storage::index::VectorIndex;
+    use crate::storage::part::Origin;
+
+    const KEY: i64 = 100;
+    const VECTOR: i64 = 101;
+
+    /// Finds the first rows, and remembers how many it was asked for.
+    struct Asked(Arc<AtomicUsize>);
+
+    impl VectorIndex for Asked {
+        fn search(&self, _: &[f32], count: usize, _: Option<&dyn Fn(u32) -> bool>) -> Result<Vec<u32>> {
+            self.0.store(count, Ordering::Relaxed);
+            Ok((0..count as u32).collect())
+        }
+
+        fn to_bytes(&self) -> Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn memory_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    fn collection() -> Collection {
+        let key = Field {
+            id: KEY,
+            name: "id".into(),
+            data_type: DataType::Int64,
+            description: String::new(),
+            primary_key: true,
+            auto_id: false,
+            nullable: false,
+            dynamic: false,
+            dim: 0,
+            max_length: 0,
+            default_value: None,
+        };
+        Collection {
+            id: 1,
+            name: "c".into(),
+            description: String::new(),
+            fields: vec![key],
+            indexes: Vec::new(),
+            loaded: true,
+            created: 0,
+            consistency_level: 0,
+            properties: HashMap::new(),
+        }
+    }
+
+    fn part(count: usize, index: Arc<dyn VectorIndex>) -> Part {
+        let column = |field_id, values| Column { field_id, validity: None, values };
+        let vectors = (0..count).map(|row| row as f32).collect();
+        let rows = Rows {
+            count,
+            columns: vec![
+                column(KEY, Values::Int64((0..count as i64).collect())),
+                column(VECTOR, Values::FloatVector { dim: 1, values: vectors }),
+            ],
+            timestamps: vec![1; count],
+        };
+        let origin = Origin::Growing(Vec::new());
+        let part = Part::joined(rows, &collection(), origin.clone(), Vec::new());
+        part.with_indexes(HashMap::from([(VECTOR, index)]), origin, Vec::new())
+    }
+
+    #[test]
+    fn an_index_is_not_asked_for_more_rows_than_it_has() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let view = View { sealed: vec![part(20, Arc::new(Asked(asked.clone())))], ..View::default() };
+        let filter = Filter::all();
+        let search = |limit, expansion| Search {
+            field_id: VECTOR,
+            primary_key: KEY,
+            metric: Metric::L2,
+            dim: 1,
+            limit,
+            expansion,
+            filter: &filter,
+            growing: true,
+        };
+        for (limit, expansion, wanted) in [(3, 1_000_000, 20), (1_000_000, 1, 20), (1, 18, 18), (1, 1, 17)] {
+            let hits = search(limit, expansion).run(&view, &[&[5.0]]).unwrap();
+            assert_eq!(asked.load(Ordering::Relaxed), wanted, "limit {limit}, expansion {expansion}");
+            assert_eq!((hits[0].len(), hits[0][0].row.row), (limit.min(20), 5));
+        }
     }
 }

@@ -39,6 +39,8 @@ const REFUSED: [&str; 9] = [
     "search_iter_v2",
 ];
 const DEFAULT_EF: usize = 64;
+/// Milvus' limit. An index makes room for so many candidates before it looks at the first.
+const MAX_EF: usize = 32_768;
 
 /// Adds rows.
 pub async fn insert(database: &Database, request: InsertRequest) -> Result<MutationResult> {
@@ -130,7 +132,7 @@ pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResul
         metric,
         dim: field.dim,
         limit: offset + limit,
-        expansion: params::parse(&parameters, "ef")?.unwrap_or(DEFAULT_EF),
+        expansion: expansion(&parameters)?,
         filter: &filter,
         growing: !params::flag(&parameters, "ignore_growing")?,
     };
@@ -320,6 +322,13 @@ fn search_metric(meta: &Collection, field: &Field, asked: Option<&str>) -> Resul
             asked.name()
         ))),
         (declared, asked) => Ok(declared.or(asked).unwrap_or(Metric::Cosine)),
+    }
+}
+
+fn expansion(parameters: &[KeyValuePair]) -> Result<usize> {
+    match params::parse(parameters, "ef")?.unwrap_or(DEFAULT_EF) {
+        ef if (1..=MAX_EF).contains(&ef) => Ok(ef),
+        ef => Err(Error::invalid(format!("Out of range in json: param 'ef' ({ef}) should be in range [1, {MAX_EF}]"))),
     }
 }
 
