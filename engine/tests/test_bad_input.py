@@ -347,7 +347,13 @@ def test_a_right_search_sent_the_same_way_is_answered(stub, shop):
 
 
 def test_ids_of_rows_that_are_not_there_are_refused(client, shop):
-    refused(lambda: client.search(shop, ids=[123456], limit=1), PARAMETER)
+    refused(lambda: client.search(shop, ids=[123456], limit=1), PARAMETER, "not exist")
+
+
+def test_more_ids_than_a_search_may_have_are_refused_before_their_rows_are_looked_for(stub, shop):
+    request = search_request(shop, b"")
+    request.ids.int_id.data.extend([123456] * 16385)
+    status_refused(stub.call("Search", request).status, PARAMETER, "nq", "16385")
 
 
 # --- schemas and indexes -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use vectorkeep_distance::Metric;
 
+use crate::column::Values;
 use crate::error::{Code, Error, Result};
 use crate::filter::{Filter, FilterError};
 use crate::gate::Database;
@@ -125,7 +126,15 @@ pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResul
     let (offset, limit) = params::page(params::parse(&parameters, "offset")?, topk, "topk")?;
     let selection = Selection::new(&meta, &request.output_fields)?;
     let filter = Filter::parse(&request.dsl, &meta, &request.expr_template_values)?;
-    let queries = query_vectors(&request, &view, &meta, field)?;
+    let sent;
+    let queries: Vec<&[f32]> = match &request.search_input {
+        Some(SearchInput::PlaceholderGroup(bytes)) => {
+            sent = sent_vectors(bytes, field)?;
+            sent.chunks(field.dim).collect()
+        }
+        Some(SearchInput::Ids(ids)) => stored_vectors(ids, &view, &meta, field)?,
+        None => return Err(missing("the vectors to search for")),
+    };
     let search = Search {
         field_id: field.id,
         primary_key: meta.primary_key().id,
@@ -136,8 +145,7 @@ pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResul
         filter: &filter,
         growing: !params::flag(&parameters, "ignore_growing")?,
     };
-    let vectors: Vec<&[f32]> = queries.chunks(field.dim).collect();
-    let mut hits = tokio::task::block_in_place(|| search.run(&view, &vectors))?;
+    let mut hits = tokio::task::block_in_place(|| search.run(&view, &queries))?;
     hits.iter_mut().for_each(|hits| drop(hits.drain(..offset.min(hits.len()))));
     let decimals = params::parse(&parameters, "round_decimal")?.unwrap_or(-1);
     Ok(SearchResults {
@@ -332,25 +340,20 @@ fn expansion(parameters: &[KeyValuePair]) -> Result<usize> {
     }
 }
 
-/// The vectors to search for, one after the other: sent along, or those of rows named by primary key.
-fn query_vectors(request: &SearchRequest, view: &View, meta: &Collection, field: &Field) -> Result<Vec<f32>> {
-    let vectors = match &request.search_input {
-        Some(SearchInput::PlaceholderGroup(bytes)) => sent_vectors(bytes, field)?,
-        Some(SearchInput::Ids(ids)) => stored_vectors(ids, view, meta, field)?,
-        None => return Err(missing("the vectors to search for")),
-    };
-    let count = vectors.len() / field.dim;
-    match count {
-        0 => Err(Error::invalid("nq [0] is invalid, it should be in range [1, 16384]")),
-        count if count > params::MAX_RESULTS => {
-            Err(Error::invalid(format!("nq [{count}] is invalid, it should be in range [1, 16384]")))
+/// Refuses a number of vectors to search for that Milvus refuses.
+fn check_count(count: usize) -> Result<()> {
+    match (1..=params::MAX_RESULTS).contains(&count) {
+        true => Ok(()),
+        false => {
+            Err(Error::invalid(format!("nq [{count}] is invalid, it should be in range [1, {}]", params::MAX_RESULTS)))
         }
-        _ => Ok(vectors),
     }
 }
 
+/// Vectors that a request brings along, one after the other.
 fn sent_vectors(bytes: &[u8], field: &Field) -> Result<Vec<f32>> {
     let group = PlaceholderGroup::decode(bytes).map_err(|_| Error::invalid("the query vectors can't be decoded"))?;
+    check_count(group.placeholders.iter().map(|placeholder| placeholder.values.len()).sum())?;
     let mut vectors = Vec::new();
     for placeholder in &group.placeholders {
         if placeholder.r#type != PlaceholderType::FloatVector as i32 {
@@ -377,24 +380,29 @@ fn sent_vectors(bytes: &[u8], field: &Field) -> Result<Vec<f32>> {
     }
 }
 
-fn stored_vectors(ids: &IDs, view: &View, meta: &Collection, field: &Field) -> Result<Vec<f32>> {
+/// Vectors of rows named by their primary keys.
+fn stored_vectors<'a>(ids: &IDs, view: &'a View, meta: &Collection, field: &Field) -> Result<Vec<&'a [f32]>> {
+    check_count(match &ids.id_field {
+        Some(IdField::IntId(keys)) => keys.data.len(),
+        Some(IdField::StrId(keys)) => keys.data.len(),
+        None => 0,
+    })?;
     let singles: Vec<Keys> = match (&ids.id_field, meta.primary_key().max_length > 0) {
         (Some(IdField::IntId(keys)), false) => keys.data.iter().map(|key| Keys::Int(vec![*key])).collect(),
         (Some(IdField::StrId(keys)), true) => keys.data.iter().map(|key| Keys::Text(vec![key.clone()])).collect(),
         _ => return Err(Error::invalid("the ids are of another type than the primary key")),
     };
-    let mut vectors = Vec::new();
-    for key in singles {
+    let vector = |key: &Keys| {
         let found = view.parts().find_map(|part| {
-            let row = part.find(&key).into_iter().find(|row| !part.deleted.contains(*row as usize))? as usize;
+            let row = part.find(key).into_iter().find(|row| !part.deleted.contains(*row as usize))? as usize;
             match &part.rows.column(field.id)?.values {
-                crate::column::Values::FloatVector { dim, values } => Some(&values[row * dim..(row + 1) * dim]),
+                Values::FloatVector { dim, values } => Some(&values[row * dim..(row + 1) * dim]),
                 _ => None,
             }
         });
-        vectors.extend_from_slice(found.ok_or_else(|| Error::invalid("a row named by its id does not exist"))?);
-    }
-    Ok(vectors)
+        found.ok_or_else(|| Error::invalid("a row named by its id does not exist"))
+    };
+    singles.iter().map(vector).collect()
 }
 
 fn missing(what: &str) -> Error {
