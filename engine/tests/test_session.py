@@ -187,6 +187,22 @@ def test_deletes_by_key_and_by_filter_hide_rows_everywhere(client, name, state):
     assert client.query(name, output_fields=["count(*)"])[0]["count(*)"] == len(expected)
 
 
+def test_a_delete_by_filter_spares_what_no_longer_met_it_when_it_was_acknowledged(client, name):
+    """Rows are updated while those that are not yet are deleted: every update survives, whichever came first."""
+    rows.quick(client, name, dim=4)
+    updates = [rows.simple_rows(1, first=key, dim=4, state="new") for key in range(0, 2000, 10)]
+    for _ in range(2):
+        client.upsert(name, rows.simple_rows(10_000, dim=4, state="old"))
+        with ThreadPoolExecutor(4) as threads:
+            updating = [threads.submit(client.upsert, name, update) for update in updates]
+            # One after the other, so that some begin in the middle of the updates.
+            while not all(update.done() for update in updating):
+                client.delete(name, filter='state == "old"')
+        assert all(update.result()["upsert_count"] == 1 for update in updating)
+        left = client.query(name, filter="id >= 0", output_fields=["state"])
+        assert {row["id"]: row["state"] for row in left} == dict.fromkeys(range(0, 2000, 10), "new")
+
+
 def test_a_deleted_key_can_be_inserted_again(client, name):
     rows.quick(client, name)
     client.insert(name, rows.simple_rows(3, note="first"))

@@ -23,6 +23,7 @@ use crate::query::search::{Hit, Search};
 use crate::schema::{Collection, Field};
 use crate::server::fields::{self, Purpose};
 use crate::server::params;
+use crate::server::writers::Writers;
 use crate::storage::collection::{LiveCollection, View};
 use crate::storage::maintenance::not_loaded;
 use crate::storage::part::{Keys, Part};
@@ -44,7 +45,7 @@ const DEFAULT_EF: usize = 64;
 const MAX_EF: usize = 32_768;
 
 /// Adds rows.
-pub async fn insert(database: &Database, request: InsertRequest) -> Result<MutationResult> {
+pub async fn insert(database: &Database, writers: &Writers, request: InsertRequest) -> Result<MutationResult> {
     params::only_default_partition([&request.partition_name])?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
@@ -52,12 +53,13 @@ pub async fn insert(database: &Database, request: InsertRequest) -> Result<Mutat
     let new_keys = |count| new_keys(database, count);
     let rows = fields::rows(&meta, request.fields_data, count, Purpose::Insert, new_keys)?;
     let keys = Keys::of_rows(&rows, meta.primary_key().id, 0..count);
+    let _sharing = writers.share(meta.id).await;
     let timestamp = database.shard.insert(&live, rows, None).await?;
     Ok(MutationResult { insert_cnt: count as i64, ..mutation(keys, count, timestamp) })
 }
 
 /// Replaces the rows with the same primary keys, or adds them.
-pub async fn upsert(database: &Database, request: UpsertRequest) -> Result<MutationResult> {
+pub async fn upsert(database: &Database, writers: &Writers, request: UpsertRequest) -> Result<MutationResult> {
     params::only_default_partition([&request.partition_name])?;
     if request.partial_update {
         return Err(Error::unsupported("a partial update"));
@@ -71,12 +73,13 @@ pub async fn upsert(database: &Database, request: UpsertRequest) -> Result<Mutat
     if let Some(twice) = duplicate(&keys) {
         return Err(Error::invalid(format!("duplicate primary key {twice} in one upsert request")));
     }
+    let _sharing = writers.share(meta.id).await;
     let timestamp = database.shard.insert(&live, rows, Some(keys.clone())).await?;
     Ok(MutationResult { upsert_cnt: count as i64, insert_cnt: count as i64, ..mutation(keys, count, timestamp) })
 }
 
 /// Deletes rows by primary key or by filter.
-pub async fn delete(database: &Database, request: DeleteRequest) -> Result<MutationResult> {
+pub async fn delete(database: &Database, writers: &Writers, request: DeleteRequest) -> Result<MutationResult> {
     params::only_default_partition([&request.partition_name])?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
@@ -84,19 +87,24 @@ pub async fn delete(database: &Database, request: DeleteRequest) -> Result<Mutat
         return Err(Error::invalid("delete needs a filter expression or primary keys"));
     }
     let filter = Filter::parse(&request.expr, &meta, &request.expr_template_values)?;
-    let keys = match filter.primary_keys() {
-        Some(keys) => Keys::from(keys),
-        None => {
-            let view = loaded_view(&live, &meta)?;
-            let found = tokio::task::block_in_place(|| retrieve::keys(&view, &filter, meta.primary_key().id));
-            found.unwrap_or(Keys::Int(Vec::new()))
-        }
-    };
+    if let Some(keys) = filter.primary_keys() {
+        let _sharing = writers.share(meta.id).await;
+        return remove(database, &live, Keys::from(keys)).await;
+    }
+    let _alone = writers.alone(meta.id).await;
+    // Also writes whose clients did not wait for their end: they go on without them.
+    database.shard.barrier().await?;
+    let view = loaded_view(&live, &meta)?;
+    let found = tokio::task::block_in_place(|| retrieve::keys(&view, &filter, meta.primary_key().id));
+    remove(database, &live, found.unwrap_or(Keys::Int(Vec::new()))).await
+}
+
+async fn remove(database: &Database, live: &Arc<LiveCollection>, keys: Keys) -> Result<MutationResult> {
     let count = keys.len();
     if keys.is_empty() {
         return Ok(MutationResult { acknowledged: true, timestamp: live.view().timestamp, ..Default::default() });
     }
-    let timestamp = database.shard.delete(&live, keys).await?;
+    let timestamp = database.shard.delete(live, keys).await?;
     // No ids: the SDK would give them to the program in the place of the count.
     Ok(MutationResult { delete_cnt: count as i64, acknowledged: true, timestamp, ..Default::default() })
 }

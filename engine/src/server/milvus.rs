@@ -13,6 +13,7 @@ use crate::gate::{Admitted, Database};
 use crate::proto::common::Status;
 use crate::proto::milvus::milvus_service_server::MilvusService;
 use crate::proto::milvus::*;
+use crate::server::writers::Writers;
 use crate::server::{collections, data, indexes, params};
 
 type Answer<T> = std::result::Result<Response<T>, tonic::Status>;
@@ -68,18 +69,20 @@ with_status!(
 #[derive(Debug, Clone)]
 pub struct Milvus {
     engine: Arc<Engine>,
+    writers: Arc<Writers>,
 }
 
 /// Who calls, and on which database.
 struct Caller {
     user: String,
     database: Arc<Database>,
+    writers: Arc<Writers>,
 }
 
 impl Milvus {
     /// The service of `engine`.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+        Self { engine, writers: Arc::default() }
     }
 
     /// Serves one call on the database that the request names.
@@ -103,7 +106,8 @@ impl Milvus {
             let named = message.database().to_owned();
             let named = if named.is_empty() { header("dbname").unwrap_or_default().to_owned() } else { named };
             let database = admitted.unlocked().database(&named)?;
-            let answer = serve(Caller { user, database }, message).await?;
+            let caller = Caller { user, database, writers: self.writers.clone() };
+            let answer = serve(caller, message).await?;
             admitted.confirm()?;
             Ok(answer)
         };
@@ -339,18 +343,24 @@ impl MilvusService for Milvus {
     }
 
     async fn insert(&self, request: Request<InsertRequest>) -> Answer<MutationResult> {
-        self.serve("Insert", request, |caller, request| async move { data::insert(&caller.database, request).await })
-            .await
+        self.serve("Insert", request, |caller, request| async move {
+            data::insert(&caller.database, &caller.writers, request).await
+        })
+        .await
     }
 
     async fn upsert(&self, request: Request<UpsertRequest>) -> Answer<MutationResult> {
-        self.serve("Upsert", request, |caller, request| async move { data::upsert(&caller.database, request).await })
-            .await
+        self.serve("Upsert", request, |caller, request| async move {
+            data::upsert(&caller.database, &caller.writers, request).await
+        })
+        .await
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<MutationResult> {
-        self.serve("Delete", request, |caller, request| async move { data::delete(&caller.database, request).await })
-            .await
+        self.serve("Delete", request, |caller, request| async move {
+            data::delete(&caller.database, &caller.writers, request).await
+        })
+        .await
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Answer<SearchResults> {

@@ -8,3 +8,4 @@ pub mod indexes;
 pub mod milvus;
 pub mod params;
 pub mod schema;
+pub mod writers;
