@@ -29,9 +29,17 @@ const CACHE_ENTRIES: usize = 1024;
 /// See the module's documentation.
 pub struct Users {
     system: Arc<Shard>,
-    verified: Mutex<HashMap<[u8; 32], String>>,
+    verified: Arc<Mutex<Verified>>,
     /// One verification at a time.
     verifying: tokio::sync::Mutex<()>,
+}
+
+/// Credentials that are known to be right.
+#[derive(Default)]
+struct Verified {
+    users: HashMap<[u8; 32], String>,
+    /// Changes of passwords so far. What was verified before one and arrives after it is not remembered.
+    changes: u64,
 }
 
 impl std::fmt::Debug for Users {
@@ -43,7 +51,7 @@ impl std::fmt::Debug for Users {
 impl Users {
     /// The users in the system shard.
     pub fn new(system: Arc<Shard>) -> Self {
-        Self { system, verified: Mutex::default(), verifying: tokio::sync::Mutex::default() }
+        Self { system, verified: Arc::default(), verifying: tokio::sync::Mutex::default() }
     }
 
     /// Makes the root user with `password` if there is none yet.
@@ -64,7 +72,7 @@ impl Users {
     pub async fn authenticate(&self, authorization: Option<&str>) -> Result<String> {
         let header = authorization.ok_or_else(|| unauthenticated("the request has no credentials"))?;
         let fingerprint = fingerprint(header);
-        if let Some(user) = self.verified().get(&fingerprint) {
+        if let Some(user) = self.verified().users.get(&fingerprint) {
             return Ok(user.clone());
         }
         let decoded = STANDARD.decode(header.trim()).map(Zeroizing::new);
@@ -73,12 +81,20 @@ impl Users {
             .ok()
             .and_then(|text| text.split_once(':'))
             .ok_or_else(|| unauthenticated("the credentials are not of the form user:password"))?;
+        let _one = self.verifying.lock().await;
+        // Others may have waited with the same credentials.
+        if let Some(user) = self.verified().users.get(&fingerprint) {
+            return Ok(user.clone());
+        }
+        let changes = self.verified().changes;
         self.verify(user, password).await?;
         let mut verified = self.verified();
-        if verified.len() >= CACHE_ENTRIES {
-            verified.clear();
+        if verified.changes == changes {
+            if verified.users.len() >= CACHE_ENTRIES {
+                verified.users.clear();
+            }
+            verified.users.insert(fingerprint, user.to_owned());
         }
-        verified.insert(fingerprint, user.to_owned());
         Ok(user.to_owned())
     }
 
@@ -96,14 +112,13 @@ impl Users {
                 PASSWORD_LENGTH.end()
             )));
         }
+        let _one = self.verifying.lock().await;
         self.verify(user, &old).await?;
-        self.store(user, &new).await?;
-        self.verified().clear();
-        Ok(())
+        self.store(user, &new).await
     }
 
+    /// Checks a password. The caller holds `verifying`.
     async fn verify(&self, user: &str, password: &str) -> Result<()> {
-        let _one = self.verifying.lock().await;
         let record = self.system.record(&keys::named(Kind::User, user)).await?;
         let stored: storage::User = match record {
             Some(bytes) => decode("user", bytes)?,
@@ -120,6 +135,8 @@ impl Users {
         }
     }
 
+    /// Makes a password durable. In the same moment all credentials are forgotten that were known to be right, also if
+    /// nobody waits for it.
     async fn store(&self, user: &str, password: &str) -> Result<()> {
         let mut salt = [0u8; 16];
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| Error::new(Code::Unexpected, "no random numbers"))?;
@@ -130,10 +147,16 @@ impl Users {
         let password_hash = hash.map_err(|_| Error::new(Code::Unexpected, "the password can't be hashed"))?;
         let record = storage::User { password_hash }.encode_to_vec();
         let operation = Operation::Put(keys::named(Kind::User, user), record.into());
-        self.system.commit(|_| Ok((vec![operation], || {}))).await.map(drop)
+        let verified = self.verified.clone();
+        let forget = move || {
+            let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+            verified.users.clear();
+            verified.changes += 1;
+        };
+        self.system.commit(|_| Ok((vec![operation], forget))).await.map(drop)
     }
 
-    fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], String>> {
+    fn verified(&self) -> std::sync::MutexGuard<'_, Verified> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -153,7 +176,48 @@ fn unauthenticated(what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::budget::Budget;
+
+    async fn users(password: &str) -> Arc<Users> {
+        let store = Arc::new(InMemory::new());
+        let users = Users::new(Shard::open(store, Budget::new(1 << 20), Arc::default()).await.unwrap());
+        users.ensure_root(password).await.unwrap();
+        Arc::new(users)
+    }
+
+    /// The header of a request. As many different ones say the same as there are numbers of spaces.
+    fn header(password: &str, spaces: usize) -> String {
+        STANDARD.encode(format!("{ROOT}:{password}")) + &" ".repeat(spaces)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_password_is_worth_nothing_after_its_change_even_if_it_was_being_verified_meanwhile() {
+        let users = users("password 0").await;
+        for change in 0..4 {
+            let (old, new) = (format!("password {change}"), format!("password {}", change + 1));
+            let login = |spaces: usize| {
+                let (users, header) = (users.clone(), header(&old, spaces));
+                tokio::spawn(async move { users.authenticate(Some(&header)).await.is_ok() })
+            };
+            let before: Vec<_> = (0..2).map(login).collect();
+            let changing = tokio::spawn({
+                let (users, old, new) = (users.clone(), STANDARD.encode(&old), STANDARD.encode(&new));
+                async move { users.change_password(ROOT, &old, &new).await }
+            });
+            let meanwhile: Vec<_> = (2..6).map(login).collect();
+            changing.await.unwrap().unwrap();
+            for login in before.into_iter().chain(meanwhile) {
+                login.await.unwrap();
+            }
+            for spaces in 0..6 {
+                assert!(users.authenticate(Some(&header(&old, spaces))).await.is_err(), "change {change}");
+            }
+            assert!(users.authenticate(Some(&header(&new, 0))).await.is_ok());
+        }
+    }
 
     #[test]
     fn the_decoy_is_a_hash_that_no_password_has() {
