@@ -94,7 +94,7 @@ pub async fn delete(database: &Database, writers: &Writers, request: DeleteReque
     let _alone = writers.alone(meta.id).await;
     // Also writes whose clients did not wait for their end: they go on without them.
     database.shard.barrier().await?;
-    let view = loaded_view(&live, &meta)?;
+    let view = loaded_view(&live)?;
     let found = tokio::task::block_in_place(|| retrieve::keys(&view, &filter, meta.primary_key().id));
     remove(database, &live, found.unwrap_or(Keys::Int(Vec::new()))).await
 }
@@ -124,7 +124,7 @@ pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResul
     }
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
-    let view = loaded_view(&live, &meta)?;
+    let view = loaded_view(&live)?;
     let parameters = search_parameters(&request.search_params)?;
     params::refuse(&parameters, &REFUSED)?;
 
@@ -201,7 +201,7 @@ pub fn query(database: &Database, request: QueryRequest) -> Result<QueryResults>
     params::refuse(&request.query_params, &REFUSED)?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
-    let view = loaded_view(&live, &meta)?;
+    let view = loaded_view(&live)?;
     let filter = Filter::parse(&request.expr, &meta, &request.expr_template_values)?;
     let growing = !params::flag(&request.query_params, "ignore_growing")?;
     let primary_key = meta.primary_key();
@@ -252,9 +252,11 @@ pub async fn flush(database: &Database, request: FlushRequest) -> Result<FlushRe
     Ok(response)
 }
 
-fn loaded_view(live: &Arc<LiveCollection>, meta: &Collection) -> Result<Arc<View>> {
-    match meta.loaded {
-        true => Ok(live.view()),
+fn loaded_view(live: &LiveCollection) -> Result<Arc<View>> {
+    // A release takes the segments out of the view first and changes the catalogue's entry then.
+    let (view, meta) = (live.view(), live.meta.load());
+    match meta.loaded && view.unloaded.is_empty() {
+        true => Ok(view),
         false => Err(not_loaded(&meta.name)),
     }
 }
@@ -420,5 +422,36 @@ fn missing(what: &str) -> Error {
 impl From<FilterError> for Error {
     fn from(error: FilterError) -> Self {
         Self::invalid(format!("failed to create query plan: cannot parse expression: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::proto::storage::Segment;
+
+    fn live(loaded: bool, unloaded: Vec<Segment>) -> LiveCollection {
+        let meta = Collection {
+            id: 1,
+            name: "c".into(),
+            description: String::new(),
+            fields: Vec::new(),
+            indexes: Vec::new(),
+            loaded,
+            created: 0,
+            consistency_level: 0,
+            properties: HashMap::new(),
+        };
+        LiveCollection::new(meta, View { unloaded, ..View::default() }, Vec::new())
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_part_of_a_collection_that_is_being_released() {
+        let refused = |loaded, unloaded| loaded_view(&live(loaded, unloaded)).map(drop).map_err(|error| error.code);
+        assert_eq!(refused(true, Vec::new()), Ok(()));
+        assert_eq!(refused(false, Vec::new()), Err(Code::CollectionNotLoaded));
+        assert_eq!(refused(true, vec![Segment::default()]), Err(Code::CollectionNotLoaded));
     }
 }
