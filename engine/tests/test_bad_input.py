@@ -180,6 +180,27 @@ def test_a_null_where_none_is_allowed_is_refused(stub, shop):
     status_refused(insert(stub, shop, fields), FIELD_CODES, "medium")
 
 
+@pytest.mark.parametrize("method", ["Insert", "Upsert"])
+@pytest.mark.parametrize("field", ["id", "medium", "text"])
+def test_values_that_are_said_to_be_there_and_are_not_are_refused(stub, shop, field, method):
+    kind = good_fields()[field].type
+    bare = schema_pb2.FieldData(type=kind, field_name=field, valid_data=[True, True])
+    status_refused(insert(stub, shop, good_fields() | {field: bare}, method=method), FIELD_CODES, field)
+    bare.scalars.SetInParent()
+    status_refused(insert(stub, shop, good_fields() | {field: bare}, method=method), FIELD_CODES, field)
+    some = schema_pb2.FieldData(type=kind, field_name=field, valid_data=[True, False])
+    status_refused(insert(stub, shop, good_fields() | {field: some}, method=method), FIELD_CODES, field)
+
+
+def test_a_field_may_be_sent_without_any_value_if_all_are_null(engine, stub, name):
+    client = engine.client()
+    rows.typed_collection(client, name, dynamic=False)
+    nulls = schema_pb2.FieldData(type=DataType.VARCHAR, field_name="text", valid_data=[False, False])
+    assert insert(stub, name, good_fields() | {"text": nulls}).code == 0
+    assert [row["text"] for row in client.query(name, filter="text is null", output_fields=["text"])] == [None, None]
+    client.close()
+
+
 def test_a_key_twice_in_one_upsert_is_refused(stub, shop):
     fields = good_fields() | {"id": scalar("id", DataType.INT64, long_data=[1000, 1000])}
     status_refused(insert(stub, shop, fields, method="Upsert"), PARAMETER, "1000")

@@ -107,6 +107,8 @@ fn column(field: &Field, data: FieldData, count: usize) -> Result<Column> {
     if !valid.is_empty() && valid.len() != count {
         return Err(mismatch(format!("field {}: {} validity flags for {count} rows", field.name, valid.len())));
     }
+    // Values may be left out only if there is none at all.
+    let none = !valid.is_empty() && !valid.contains(&true);
     let values = match (field.data_type, data.field) {
         (DataType::FloatVector, Some(FieldContent::Vectors(vectors))) => match vectors.data {
             Some(Vectors::FloatVector(array)) => float_vectors(field, vectors.dim, array.data)?,
@@ -114,10 +116,10 @@ fn column(field: &Field, data: FieldData, count: usize) -> Result<Column> {
         },
         (_, Some(FieldContent::Scalars(scalars))) => match scalars.data {
             Some(data) => scalar_values(field, data)?,
-            None if !valid.is_empty() => return expand(field, absent_values(field), &valid),
+            None if none => return expand(field, absent_values(field), &valid),
             None => return Err(mismatch(format!("field {} has no values", field.name))),
         },
-        (_, None) if !valid.is_empty() => return expand(field, absent_values(field), &valid),
+        (_, None) if none => return expand(field, absent_values(field), &valid),
         (_, None) => return Err(mismatch(format!("field {} has no values", field.name))),
         _ => return Err(wrong_type(field, "vectors")),
     };
