@@ -65,8 +65,9 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
         tokio::spawn(serve(sockets.health.try_clone()?, internal, admin::health(engine.clone()), stop.clone())),
         tokio::spawn(serve(sockets.admin.try_clone()?, administration, admin, stop.clone())),
     ];
+    let mut running = Box::pin(engine.run());
     tokio::select! {
-        reason = engine.run() => {
+        reason = &mut running => {
             tracing::warn!(%reason, "the keys are given up; the process replaces itself by a locked one");
             return Err(sockets.replace_process().into());
         }
@@ -74,11 +75,23 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
     }
     tracing::info!("stopping");
     stop.cancel();
-    for server in servers {
-        if let Err(error) = server.await {
-            tracing::warn!(reason = %error, "a server ended badly");
+    let drained = async {
+        for server in servers {
+            if let Err(error) = server.await {
+                tracing::warn!(reason = %error, "a server ended badly");
+            }
         }
+    };
+    // Open requests are served to their end, but only for as long as the key may be used.
+    tokio::select! {
+        reason = &mut running => {
+            tracing::warn!(%reason, "the keys are given up; the process ends at once");
+            // To return would be to wait for whatever still runs.
+            std::process::exit(0);
+        }
+        () = drained => {}
     }
+    drop(running);
     engine.close().await;
     Ok(())
 }
