@@ -9,11 +9,9 @@ use crate::engine::Engine;
 use crate::listen::{Sockets, serve};
 use crate::proto::milvus::milvus_service_server::MilvusServiceServer;
 use crate::release::Release;
+use crate::server::admission::{MESSAGE_BYTES, admitting};
 use crate::server::milvus::Milvus;
 use crate::tls::{Clients, ServerTls, TlsError};
-
-/// Milvus' limit on one message, with room for what surrounds 64 MB of rows.
-const MESSAGE_BYTES: usize = 68 * 1024 * 1024;
 
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +56,7 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
     let milvus = MilvusServiceServer::new(Milvus::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
-    let api = tonic::service::Routes::new(milvus).into_axum_router();
+    let api = admitting(engine.clone(), tonic::service::Routes::new(milvus).into_axum_router());
     let admin = admin::admin(engine.clone(), serving.clone(), administration.clone());
     let servers = [
         tokio::spawn(serve(sockets.client.try_clone()?, serving, api, stop.clone())),

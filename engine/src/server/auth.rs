@@ -1,8 +1,8 @@
 //! Users and passwords.
 //!
 //! Passwords are kept as argon2id hashes in the system shard. A password is verified once per credential; after that a
-//! cache of verified credentials (their SHA-256, in memory only) answers. Verifications run one at a time, so that
-//! guessing passwords can take neither the processor nor much memory.
+//! cache of verified credentials (their SHA-256, in memory only) answers. Verifications run one at a time, and not many
+//! may wait for theirs, so that guessing passwords can take neither the processor nor much memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use crate::error::{Code, Error, Result};
@@ -25,11 +26,14 @@ pub const ROOT: &str = "root";
 const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 6..=72;
 /// Credentials remembered as verified. More would be a client that changes them with every call.
 const CACHE_ENTRIES: usize = 1024;
+/// Verifications that may wait, about five seconds of them. What waits is not read, but a connection takes some in.
+const WAITING: usize = 128;
 
 /// See the module's documentation.
 pub struct Users {
     system: Arc<Shard>,
     verified: Arc<Mutex<Verified>>,
+    waiting: Semaphore,
     /// One verification at a time.
     verifying: tokio::sync::Mutex<()>,
 }
@@ -51,7 +55,8 @@ impl std::fmt::Debug for Users {
 impl Users {
     /// The users in the system shard.
     pub fn new(system: Arc<Shard>) -> Self {
-        Self { system, verified: Arc::default(), verifying: tokio::sync::Mutex::default() }
+        let waiting = Semaphore::new(WAITING);
+        Self { system, verified: Arc::default(), waiting, verifying: tokio::sync::Mutex::default() }
     }
 
     /// Makes the root user with `password` if there is none yet.
@@ -81,7 +86,7 @@ impl Users {
             .ok()
             .and_then(|text| text.split_once(':'))
             .ok_or_else(|| unauthenticated("the credentials are not of the form user:password"))?;
-        let _one = self.verifying.lock().await;
+        let _one = self.turn().await?;
         // Others may have waited with the same credentials.
         if let Some(user) = self.verified().users.get(&fingerprint) {
             return Ok(user.clone());
@@ -112,12 +117,20 @@ impl Users {
                 PASSWORD_LENGTH.end()
             )));
         }
-        let _one = self.verifying.lock().await;
+        let _one = self.turn().await?;
         self.verify(user, &old).await?;
         self.store(user, &new).await
     }
 
-    /// Checks a password. The caller holds `verifying`.
+    /// The turn to verify a password, until the answer is dropped.
+    async fn turn(&self) -> Result<(SemaphorePermit<'_>, tokio::sync::MutexGuard<'_, ()>)> {
+        let waiting = self.waiting.try_acquire();
+        // No fault of the server's, though it is busy: else guessing would make it look bad.
+        let waiting = waiting.map_err(|_| unauthenticated("too many passwords are being verified; try again"))?;
+        Ok((waiting, self.verifying.lock().await))
+    }
+
+    /// Checks a password. It is the caller's turn.
     async fn verify(&self, user: &str, password: &str) -> Result<()> {
         let record = self.system.record(&keys::named(Kind::User, user)).await?;
         let stored: storage::User = match record {
@@ -176,6 +189,7 @@ fn unauthenticated(what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -217,6 +231,28 @@ mod tests {
             }
             assert!(users.authenticate(Some(&header(&new, 0))).await.is_ok());
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_guesses_passwords_can_not_make_many_requests_wait() {
+        let users = users("password").await;
+        let known = header("password", 0);
+        assert!(users.authenticate(Some(&known)).await.is_ok());
+        let others_turn = users.turn().await.unwrap();
+        let mut guesses: Vec<_> = (0..WAITING)
+            .map(|guess| {
+                let (users, guess) = (users.clone(), header("guess", guess));
+                Box::pin(async move { users.authenticate(Some(&guess)).await })
+            })
+            .collect();
+        let refused = guesses.iter_mut().filter_map(|guess| guess.now_or_never());
+        assert_eq!(
+            refused.map(|refused| refused.map_err(|error| error.code)).collect::<Vec<_>>(),
+            [Err(Code::NotAuthenticated)]
+        );
+        assert!(users.authenticate(Some(&known)).await.is_ok(), "who is known does not wait");
+        drop((guesses, others_turn));
+        assert!(users.authenticate(Some(&header("password", 1))).await.is_ok());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The gRPC service: every call passes the gate, is authenticated, finds its database, and answers with a status inside
 //! the message. gRPC errors are left to the transport: clients would retry them for minutes.
+//!
+//! Gate and password were asked before the body was read (see [`admission`](super::admission)), and are asked again,
+//! since a body takes its time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use crate::gate::{Admitted, Database};
 use crate::proto::common::Status;
 use crate::proto::milvus::milvus_service_server::MilvusService;
 use crate::proto::milvus::*;
+use crate::server::admission::Refusal;
 use crate::server::writers::Writers;
 use crate::server::{collections, data, indexes, params};
 
@@ -98,9 +102,10 @@ impl Milvus {
         F: Future<Output = Result<A>>,
     {
         let started = Instant::now();
-        let (metadata, _, message) = request.into_parts();
+        let (metadata, extensions, message) = request.into_parts();
         let header = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
         let served = async {
+            not_refused(&extensions)?;
             let admitted = self.engine.gate.admit()?;
             let user = admitted.unlocked().users.authenticate(header("authorization")).await?;
             let named = message.database().to_owned();
@@ -120,6 +125,14 @@ impl Milvus {
 
     fn admitted(&self) -> Result<Admitted<'_>> {
         self.engine.gate.admit()
+    }
+}
+
+/// What was decided before the body was read.
+fn not_refused(extensions: &http::Extensions) -> Result<()> {
+    match extensions.get() {
+        Some(Refusal(error)) => Err(error.clone()),
+        None => Ok(()),
     }
 }
 
@@ -188,6 +201,7 @@ impl MilvusService for Milvus {
     /// The handshake of the SDK. A locked engine answers it, so that the calls after it get their code.
     async fn connect(&self, request: Request<ConnectRequest>) -> Answer<ConnectResponse> {
         let served = async {
+            not_refused(request.extensions())?;
             if let Ok(admitted) = self.admitted() {
                 let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
                 admitted.unlocked().users.authenticate(authorization).await?;
@@ -203,14 +217,18 @@ impl MilvusService for Milvus {
         Ok(answer(served.await))
     }
 
-    async fn get_version(&self, _: Request<GetVersionRequest>) -> Answer<GetVersionResponse> {
-        Ok(answer(Ok(GetVersionResponse { version: API_VERSION.into(), ..Default::default() })))
+    async fn get_version(&self, request: Request<GetVersionRequest>) -> Answer<GetVersionResponse> {
+        let version = || GetVersionResponse { version: API_VERSION.into(), ..Default::default() };
+        Ok(answer(not_refused(request.extensions()).map(|()| version())))
     }
 
-    async fn check_health(&self, _: Request<CheckHealthRequest>) -> Answer<CheckHealthResponse> {
-        let refused = self.admitted().err();
-        let reasons = refused.iter().map(|error| error.message.clone()).collect();
-        Ok(answer(Ok(CheckHealthResponse { is_healthy: refused.is_none(), reasons, ..Default::default() })))
+    async fn check_health(&self, request: Request<CheckHealthRequest>) -> Answer<CheckHealthResponse> {
+        let health = || {
+            let locked = self.admitted().err();
+            let reasons = locked.iter().map(|error| error.message.clone()).collect();
+            CheckHealthResponse { is_healthy: locked.is_none(), reasons, ..Default::default() }
+        };
+        Ok(answer(not_refused(request.extensions()).map(|()| health())))
     }
 
     async fn alloc_timestamp(&self, request: Request<AllocTimestampRequest>) -> Answer<AllocTimestampResponse> {

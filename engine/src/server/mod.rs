@@ -1,5 +1,6 @@
 //! The Milvus API: gRPC calls, their checks, and the translation between Milvus' messages and the engine's types.
 
+pub mod admission;
 pub mod auth;
 pub mod collections;
 pub mod data;
