@@ -47,3 +47,37 @@ def test_a_message_counts_twice_as_it_arrives_and_as_it_is_understood(client, fi
     assert client.query(filled, output_fields=["count(*)"])[0]["count(*)"] == COUNT
     again = client.upsert(filled, rows.simple_rows(500, dim=DIM))
     assert again["upsert_count"] == 500
+
+
+def test_a_query_whose_answer_does_not_fit_is_refused_and_smaller_ones_are_answered(client, filled):
+    query = lambda **options: client.query(filled, filter="id >= 0", **options)
+    for _ in range(3):
+        refused_for_memory(lambda: query(output_fields=["vector"]))
+        # So much that it would not fit if the refused one had kept anything.
+        assert len(query(output_fields=["vector"], limit=3500)) == 3500
+    assert len(query(output_fields=["id"])) == COUNT
+    assert query(output_fields=["count(*)"])[0]["count(*)"] == COUNT
+
+
+def test_a_search_whose_answer_does_not_fit_is_refused_and_smaller_ones_are_answered(client, filled):
+    search = lambda limit: client.search(filled, data=[[1.0] * DIM] * 20, limit=limit, output_fields=["vector"])
+    for _ in range(3):
+        refused_for_memory(lambda: search(1000))
+        assert [len(hits) for hits in search(100)] == [100] * 20
+
+
+def test_a_full_cluster_is_still_read_and_makes_room(client):
+    rows.quick(client, "full", dim=DIM)
+    first = 0
+    for size in (400, 20):
+        with pytest.raises(MilvusException) as error:
+            for first in range(first, first + 1000 * size, size):
+                client.insert("full", rows.simple_rows(size, first, dim=DIM))
+        assert error.value.code == QUOTA
+    # Less is left than this takes.
+    assert len(client.query("full", filter="id >= 0", limit=100, output_fields=["vector"])) == 100
+    assert len(client.search("full", data=[[1.0] * DIM], limit=10)[0]) == 10
+    client.drop_collection("full")
+    rows.quick(client, "full", dim=DIM)
+    client.insert("full", rows.simple_rows(400, dim=DIM))
+    client.drop_collection("full")

@@ -116,6 +116,11 @@ impl<'a> Selection<'a> {
         }
     }
 
+    /// Memory that the selected fields of `rows` take, or their message if that is more.
+    pub fn bytes(&self, parts: &[&Part], rows: &[Row]) -> usize {
+        self.fields.iter().map(|field| field_bytes(field, parts, rows)).sum()
+    }
+
     /// The selected fields of `rows`.
     pub fn fetch(&self, parts: &[&Part], rows: &[Row]) -> Vec<FieldData> {
         self.fields.iter().map(|field| self.fetch_field(field, parts, rows)).collect()
@@ -183,6 +188,25 @@ impl<'a> Selection<'a> {
     }
 }
 
+/// Memory that a field of `rows` takes, or its message if that is more.
+pub fn field_bytes(field: &Field, parts: &[&Part], rows: &[Row]) -> usize {
+    let each = match field.data_type {
+        DataType::Bool => 1,
+        DataType::Float => 4,
+        DataType::Double => 8,
+        DataType::FloatVector => 4 * field.dim,
+        DataType::VarChar | DataType::Json => size_of::<String>(),
+        // A negative number in a message.
+        _ => 10,
+    };
+    let columns: Vec<Option<&Column>> = parts.iter().map(|part| part.rows.column(field.id)).collect();
+    let text = |row: &Row| match columns[row.part].map(|column| &column.values) {
+        Some(Values::VarChar(values) | Values::Json(values)) => values.get(row.row).len(),
+        _ => 0,
+    };
+    rows.len() * (each + usize::from(field.nullable)) + rows.iter().map(text).sum::<usize>()
+}
+
 fn scalars(data: Scalars) -> FieldContent {
     FieldContent::Scalars(ScalarField { data: Some(data) })
 }
@@ -207,5 +231,87 @@ pub fn count_field(count: usize) -> FieldData {
         field_name: "count(*)".into(),
         field: Some(scalars(Scalars::LongData(LongArray { data: vec![count as i64] }))),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::column::{Rows, Strings, bits};
+    use crate::storage::part::Origin;
+
+    fn field(id: i64, data_type: DataType, nullable: bool) -> Field {
+        Field {
+            id,
+            name: format!("field {id}"),
+            data_type,
+            description: String::new(),
+            primary_key: id == 100,
+            auto_id: false,
+            nullable,
+            dynamic: false,
+            dim: if data_type == DataType::FloatVector { 2 } else { 0 },
+            max_length: if data_type == DataType::VarChar { 1000 } else { 0 },
+            default_value: None,
+        }
+    }
+
+    fn collection() -> Collection {
+        Collection {
+            id: 1,
+            name: "c".into(),
+            description: String::new(),
+            fields: vec![
+                field(100, DataType::Int64, false),
+                field(101, DataType::Int8, true),
+                field(102, DataType::Bool, false),
+                field(103, DataType::Double, false),
+                field(104, DataType::VarChar, true),
+                field(105, DataType::Json, false),
+                field(106, DataType::FloatVector, false),
+            ],
+            indexes: Vec::new(),
+            loaded: true,
+            created: 0,
+            consistency_level: 0,
+            properties: HashMap::new(),
+        }
+    }
+
+    /// Rows whose texts and numbers take as much as they can.
+    fn part(collection: &Collection, count: usize) -> Part {
+        let strings = |text: &str| (0..count).map(|_| text.as_bytes()).collect::<Strings>();
+        let column = |field_id, values| Column { field_id, validity: None, values };
+        let mut columns = vec![
+            column(100, Values::Int64((0..count as i64).map(|key| -1 - key).collect())),
+            column(101, Values::Int8(vec![-1; count])),
+            column(102, Values::Bool(vec![true; count])),
+            column(103, Values::Double(vec![0.1; count])),
+            column(104, Values::VarChar(strings(&"x".repeat(1000)))),
+            column(105, Values::Json(strings(r#"{"a": 1}"#))),
+            column(106, Values::FloatVector { dim: 2, values: vec![0.1; 2 * count] }),
+        ];
+        columns[1].validity = Some(bits(&vec![false; count]));
+        let rows = Rows { count, columns, timestamps: vec![1; count] };
+        Part::joined(rows, collection, Origin::Growing(Vec::new()), Vec::new())
+    }
+
+    #[test]
+    fn the_size_of_an_answer_is_known_before_it_is_made() {
+        let collection = collection();
+        let part = part(&collection, 1000);
+        let rows: Vec<Row> = (0..1000).map(|row| Row { part: 0, row }).collect();
+        for field in &collection.fields {
+            let mut selection = Selection::new(&collection, &[]).unwrap();
+            selection.add(field);
+            let message = selection.fetch(&[&part], &rows)[0].encoded_len();
+            let bytes = selection.bytes(&[&part], &rows);
+            // Names and lengths come once, whatever the number of rows.
+            assert!(message <= bytes + 100 && bytes <= 5 * message, "{}: {message}, {bytes}", field.name);
+        }
     }
 }

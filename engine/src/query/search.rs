@@ -47,6 +47,12 @@ pub struct Hit {
 }
 
 impl Search<'_> {
+    /// Memory that [`Search::run`] takes for what it finds.
+    pub fn bytes(&self, view: &View, queries: usize) -> usize {
+        let found: usize = view.parts().map(|part| part.rows.count.min(self.limit)).sum();
+        queries * (found * size_of::<(usize, Neighbor)>() + found.min(self.limit) * size_of::<Hit>())
+    }
+
     /// The nearest rows for each of `queries`, nearest first.
     pub fn run(&self, view: &View, queries: &[&[f32]]) -> Result<Vec<Vec<Hit>>> {
         let parts: Vec<&Part> = view.parts().collect();

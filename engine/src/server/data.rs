@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use vectorkeep_distance::Metric;
 
+use crate::budget::RequestMemory;
 use crate::column::Values;
 use crate::error::{Code, Error, Result};
 use crate::filter::{Filter, FilterError};
@@ -17,13 +18,13 @@ use crate::proto::milvus::{
 };
 use crate::proto::schema::i_ds::IdField;
 use crate::proto::schema::{IDs, LongArray, SearchResultData};
-use crate::query::output::{KeyRef, Row, Selection, count_field, ids};
+use crate::query::output::{KeyRef, Row, Selection, count_field, field_bytes, ids};
 use crate::query::retrieve;
 use crate::query::search::{Hit, Search};
 use crate::schema::{Collection, Field};
 use crate::server::fields::{self, Purpose};
+use crate::server::milvus::Caller;
 use crate::server::params;
-use crate::server::writers::Writers;
 use crate::storage::collection::{LiveCollection, View};
 use crate::storage::maintenance::not_loaded;
 use crate::storage::part::{Keys, Part};
@@ -43,9 +44,12 @@ const REFUSED: [&str; 9] = [
 const DEFAULT_EF: usize = 64;
 /// Milvus' limit. An index makes room for so many candidates before it looks at the first.
 const MAX_EF: usize = 32_768;
+/// Clients understand no longer message.
+const MAX_ANSWER_BYTES: usize = i32::MAX as usize;
 
 /// Adds rows.
-pub async fn insert(database: &Database, writers: &Writers, request: InsertRequest) -> Result<MutationResult> {
+pub async fn insert(caller: &Caller, request: InsertRequest) -> Result<MutationResult> {
+    let Caller { database, writers, .. } = caller;
     params::only_default_partition([&request.partition_name])?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
@@ -59,7 +63,8 @@ pub async fn insert(database: &Database, writers: &Writers, request: InsertReque
 }
 
 /// Replaces the rows with the same primary keys, or adds them.
-pub async fn upsert(database: &Database, writers: &Writers, request: UpsertRequest) -> Result<MutationResult> {
+pub async fn upsert(caller: &Caller, request: UpsertRequest) -> Result<MutationResult> {
+    let Caller { database, writers, .. } = caller;
     params::only_default_partition([&request.partition_name])?;
     if request.partial_update {
         return Err(Error::unsupported("a partial update"));
@@ -79,7 +84,8 @@ pub async fn upsert(database: &Database, writers: &Writers, request: UpsertReque
 }
 
 /// Deletes rows by primary key or by filter.
-pub async fn delete(database: &Database, writers: &Writers, request: DeleteRequest) -> Result<MutationResult> {
+pub async fn delete(caller: &Caller, request: DeleteRequest) -> Result<MutationResult> {
+    let Caller { database, writers, .. } = caller;
     params::only_default_partition([&request.partition_name])?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
@@ -110,7 +116,8 @@ async fn remove(database: &Database, live: &Arc<LiveCollection>, keys: Keys) -> 
 }
 
 /// Searches by vectors.
-pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResults> {
+pub fn search(caller: &Caller, request: SearchRequest) -> Result<SearchResults> {
+    let Caller { database, memory, .. } = caller;
     params::only_default_partition(&request.partition_names)?;
     let extras = [
         ("sub_reqs", !request.sub_reqs.is_empty()),
@@ -153,11 +160,12 @@ pub fn search(database: &Database, request: SearchRequest) -> Result<SearchResul
         filter: &filter,
         growing: !params::flag(&parameters, "ignore_growing")?,
     };
+    memory.reserve(search.bytes(&view, queries.len()))?;
     let mut hits = tokio::task::block_in_place(|| search.run(&view, &queries))?;
     hits.iter_mut().for_each(|hits| drop(hits.drain(..offset.min(hits.len()))));
     let decimals = params::parse(&parameters, "round_decimal")?.unwrap_or(-1);
     Ok(SearchResults {
-        results: Some(results(&meta, &view, &selection, &hits, topk, decimals)),
+        results: Some(results(&meta, &view, &selection, &hits, topk, decimals, memory)?),
         collection_name: meta.name.clone(),
         session_ts: view.timestamp,
         ..Default::default()
@@ -171,17 +179,20 @@ fn results(
     hits: &[Vec<Hit>],
     topk: i64,
     decimals: i32,
-) -> SearchResultData {
+    memory: &RequestMemory,
+) -> Result<SearchResultData> {
     let parts: Vec<&Part> = view.parts().collect();
     let rows: Vec<Row> = hits.iter().flatten().map(|hit| hit.row).collect();
     let primary_key = meta.primary_key();
     let text = primary_key.max_length > 0;
+    let keys = field_bytes(primary_key, &parts, &rows);
+    reserve_answer(memory, &rows, keys + selection.bytes(&parts, &rows))?;
     let key = |row: &Row| KeyRef::of(parts[row.part], primary_key.id, row.row);
     let round = |score: f32| match decimals {
         0..=6 => (score * 10f32.powi(decimals)).round() / 10f32.powi(decimals),
         _ => score,
     };
-    SearchResultData {
+    Ok(SearchResultData {
         num_queries: hits.len() as i64,
         top_k: topk,
         fields_data: selection.fetch(&parts, &rows),
@@ -192,11 +203,27 @@ fn results(
         all_search_count: rows.len() as i64,
         primary_field_name: primary_key.name.clone(),
         ..Default::default()
+    })
+}
+
+/// Takes the memory of an answer before it is made: `rows` with fields of so many bytes, which lie there once as they
+/// are made, and once as they are sent.
+fn reserve_answer(memory: &RequestMemory, rows: &[Row], bytes: usize) -> Result<()> {
+    if bytes > MAX_ANSWER_BYTES {
+        return Err(Error::new(
+            Code::QuotaExceeded,
+            format!(
+                "quota exceeded[reason=the answer would have {bytes} bytes, and a message has at most \
+                 {MAX_ANSWER_BYTES}]; ask for fewer rows or fields, or use an iterator"
+            ),
+        ));
     }
+    memory.reserve(2 * bytes + size_of_val(rows))
 }
 
 /// Rows by filter.
-pub fn query(database: &Database, request: QueryRequest) -> Result<QueryResults> {
+pub fn query(caller: &Caller, request: QueryRequest) -> Result<QueryResults> {
+    let Caller { database, memory, .. } = caller;
     params::only_default_partition(&request.partition_names)?;
     params::refuse(&request.query_params, &REFUSED)?;
     let live = database.shard.collection(&request.collection_name)?;
@@ -233,6 +260,7 @@ pub fn query(database: &Database, request: QueryRequest) -> Result<QueryResults>
         rows = rows.into_iter().skip(offset).take(limit).collect();
     }
     let parts: Vec<&Part> = view.parts().collect();
+    reserve_answer(memory, &rows, selection.bytes(&parts, &rows))?;
     Ok(answer(selection.fetch(&parts, &rows), selection.names.clone()))
 }
 

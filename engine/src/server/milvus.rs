@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tonic::{Request, Response};
 
+use crate::budget::{ALLOWANCE, RequestMemory};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gate::{Admitted, Database};
@@ -76,11 +77,15 @@ pub struct Milvus {
     writers: Arc<Writers>,
 }
 
-/// Who calls, and on which database.
-struct Caller {
-    user: String,
-    database: Arc<Database>,
-    writers: Arc<Writers>,
+/// Who calls, on which database, and what the call works with.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Caller {
+    pub user: String,
+    pub database: Arc<Database>,
+    pub writers: Arc<Writers>,
+    /// What it takes of the memory budget, beside rows that stay.
+    pub memory: RequestMemory,
 }
 
 impl Milvus {
@@ -111,7 +116,9 @@ impl Milvus {
             let named = message.database().to_owned();
             let named = if named.is_empty() { header("dbname").unwrap_or_default().to_owned() } else { named };
             let database = admitted.unlocked().database(&named)?;
-            let caller = Caller { user, database, writers: self.writers.clone() };
+            let memory = extensions.get::<RequestMemory>().cloned();
+            let memory = memory.unwrap_or_else(|| RequestMemory::new(admitted.unlocked().budget.clone(), ALLOWANCE));
+            let caller = Caller { user, database, writers: self.writers.clone(), memory };
             let answer = serve(caller, message).await?;
             admitted.confirm()?;
             Ok(answer)
@@ -361,32 +368,23 @@ impl MilvusService for Milvus {
     }
 
     async fn insert(&self, request: Request<InsertRequest>) -> Answer<MutationResult> {
-        self.serve("Insert", request, |caller, request| async move {
-            data::insert(&caller.database, &caller.writers, request).await
-        })
-        .await
+        self.serve("Insert", request, |caller, request| async move { data::insert(&caller, request).await }).await
     }
 
     async fn upsert(&self, request: Request<UpsertRequest>) -> Answer<MutationResult> {
-        self.serve("Upsert", request, |caller, request| async move {
-            data::upsert(&caller.database, &caller.writers, request).await
-        })
-        .await
+        self.serve("Upsert", request, |caller, request| async move { data::upsert(&caller, request).await }).await
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<MutationResult> {
-        self.serve("Delete", request, |caller, request| async move {
-            data::delete(&caller.database, &caller.writers, request).await
-        })
-        .await
+        self.serve("Delete", request, |caller, request| async move { data::delete(&caller, request).await }).await
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Answer<SearchResults> {
-        self.serve("Search", request, |caller, request| async move { data::search(&caller.database, request) }).await
+        self.serve("Search", request, |caller, request| async move { data::search(&caller, request) }).await
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Answer<QueryResults> {
-        self.serve("Query", request, |caller, request| async move { data::query(&caller.database, request) }).await
+        self.serve("Query", request, |caller, request| async move { data::query(&caller, request) }).await
     }
 
     async fn flush(&self, request: Request<FlushRequest>) -> Answer<FlushResponse> {
