@@ -119,6 +119,11 @@ class Engine:
     def stub(self, token: str | None = None, database: str = "") -> "Stub":
         return Stub(self, self.token if token is None else token, database)
 
+    def peak_memory(self) -> int:
+        """The most memory that the process has ever had, bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 

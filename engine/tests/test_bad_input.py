@@ -1,9 +1,7 @@
 """Bad input gets Milvus' own code and a message that says what and where, and leaves everything as it was."""
 
 import queue
-import re
 import struct
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -157,21 +155,15 @@ def test_no_rows_and_wrong_counts_are_refused(stub, shop):
     status_refused(insert(stub, shop, good_fields(), count=2**32 - 1), FIELD_CODES)
 
 
-def peak_memory(engine) -> int:
-    """The most memory that the engine has ever had, bytes."""
-    status = Path(f"/proc/{engine.process.pid}/status").read_text()
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
-
-
 @pytest.mark.parametrize("method", ["Insert", "Upsert"])
 def test_rows_that_are_only_announced_take_no_memory(engine, stub, name, method):
     client = engine.client()
     rows.quick(client, name, auto_id=True)
-    before = peak_memory(engine)
+    before = engine.peak_memory()
     status_refused(insert(stub, name, {}, count=2**28, method=method), FIELD_CODES, "vector")
     two = {"vector": vector("vector", [0.5] * DIM * 2, DIM)}
     status_refused(insert(stub, name, two, count=2**28, method=method), FIELD_CODES, "vector")
-    assert peak_memory(engine) - before < 2**26
+    assert engine.peak_memory() - before < 2**26
     assert insert(stub, name, two, count=2).code == 0
     client.close()
 

@@ -1,7 +1,8 @@
 """What does not fit into the memory budget is refused with Milvus' quota code, and takes nothing away from the rest."""
 
 import pytest
-from pymilvus import MilvusException
+from pymilvus import DataType, MilvusException
+from pymilvus.grpc_gen import milvus_pb2
 
 import rows
 from conftest import assert_clean_log
@@ -47,6 +48,28 @@ def test_a_message_counts_twice_as_it_arrives_and_as_it_is_understood(client, fi
     assert client.query(filled, output_fields=["count(*)"])[0]["count(*)"] == COUNT
     again = client.upsert(filled, rows.simple_rows(500, dim=DIM))
     assert again["upsert_count"] == 500
+
+
+@pytest.mark.parametrize("nulls", ["left out", "sent"])
+def test_default_values_take_memory_before_they_are_filled_in(engine, client, name, nulls):
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True, auto_id=True)
+    schema.add_field("text", DataType.VARCHAR, max_length=60_000, default_value="x" * 60_000)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    client.create_collection(name, schema=schema)
+    # 60 kB for each row of a few bytes: 1.2 GB.
+    for count, code in [(20_000, QUOTA), (10, 0)]:
+        request = milvus_pb2.InsertRequest(collection_name=name, num_rows=count)
+        vectors = request.fields_data.add(type=DataType.FLOAT_VECTOR, field_name="vector").vectors
+        vectors.dim = 2
+        vectors.float_vector.data.extend([1.0] * 2 * count)
+        if nulls == "sent":
+            request.fields_data.add(type=DataType.VARCHAR, field_name="text", valid_data=[False] * count)
+        before = engine.peak_memory()
+        with engine.stub() as stub:
+            assert stub.call("Insert", request).status.code == code
+        assert engine.peak_memory() - before < 2**27
+    client.drop_collection(name)
 
 
 def test_a_query_whose_answer_does_not_fit_is_refused_and_smaller_ones_are_answered(client, filled):

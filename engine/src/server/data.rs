@@ -49,13 +49,14 @@ const MAX_ANSWER_BYTES: usize = i32::MAX as usize;
 
 /// Adds rows.
 pub async fn insert(caller: &Caller, request: InsertRequest) -> Result<MutationResult> {
-    let Caller { database, writers, .. } = caller;
+    let Caller { database, writers, memory, .. } = caller;
     params::only_default_partition([&request.partition_name])?;
     let live = database.shard.collection(&request.collection_name)?;
     let meta = live.meta.load_full();
     let count = request.num_rows as usize;
     let new_keys = |count| new_keys(database, count);
-    let rows = fields::rows(&meta, request.fields_data, count, Purpose::Insert, new_keys)?;
+    let reserve = |bytes| memory.reserve(bytes);
+    let rows = fields::rows(&meta, request.fields_data, count, Purpose::Insert, new_keys, reserve)?;
     let keys = Keys::of_rows(&rows, meta.primary_key().id, 0..count);
     let _sharing = writers.share(meta.id).await;
     let timestamp = database.shard.insert(&live, rows, None).await?;
@@ -64,7 +65,7 @@ pub async fn insert(caller: &Caller, request: InsertRequest) -> Result<MutationR
 
 /// Replaces the rows with the same primary keys, or adds them.
 pub async fn upsert(caller: &Caller, request: UpsertRequest) -> Result<MutationResult> {
-    let Caller { database, writers, .. } = caller;
+    let Caller { database, writers, memory, .. } = caller;
     params::only_default_partition([&request.partition_name])?;
     if request.partial_update {
         return Err(Error::unsupported("a partial update"));
@@ -73,7 +74,8 @@ pub async fn upsert(caller: &Caller, request: UpsertRequest) -> Result<MutationR
     let meta = live.meta.load_full();
     let count = request.num_rows as usize;
     let new_keys = |count| new_keys(database, count);
-    let rows = fields::rows(&meta, request.fields_data, count, Purpose::Upsert, new_keys)?;
+    let reserve = |bytes| memory.reserve(bytes);
+    let rows = fields::rows(&meta, request.fields_data, count, Purpose::Upsert, new_keys, reserve)?;
     let keys = Keys::of_rows(&rows, meta.primary_key().id, 0..count);
     if let Some(twice) = duplicate(&keys) {
         return Err(Error::invalid(format!("duplicate primary key {twice} in one upsert request")));

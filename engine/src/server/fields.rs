@@ -10,6 +10,12 @@ use crate::proto::schema::vector_field::Data as Vectors;
 use crate::proto::schema::{DataType, FieldData};
 use crate::schema::{Collection, Field};
 
+/// The strings of a column are found by offsets of 32 bits.
+const MAX_COLUMN_BYTES: usize = u32::MAX as usize;
+const OFFSET_BYTES: usize = 4;
+/// Decimal digits of the longest.
+const AUTOMATIC_KEY_BYTES: usize = 19;
+
 /// Whether a request may leave the automatic key to the engine or must name the keys of the rows to replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -19,12 +25,14 @@ pub enum Purpose {
 }
 
 /// The rows of a request with `count` rows. `new_keys` gives out that many unused automatic keys, the first of them.
+/// `reserve` takes memory for values that are not in the request.
 pub fn rows(
     collection: &Collection,
     sent: Vec<FieldData>,
     count: usize,
     purpose: Purpose,
     new_keys: impl FnOnce(usize) -> i64,
+    reserve: impl Fn(usize) -> Result<()>,
 ) -> Result<Rows> {
     if count == 0 {
         return Err(Error::invalid("num_rows should be greater than 0"));
@@ -55,6 +63,7 @@ pub fn rows(
             false => data.field_name == field.name && !data.is_dynamic,
         });
         let data = position.map(|position| sent.swap_remove(position));
+        reserve(made_bytes(field, data.as_ref(), count))?;
         let automatic = field.auto_id && (purpose == Purpose::Insert || data.is_none());
         let column = match (data, automatic) {
             (Some(_), true) => {
@@ -72,6 +81,26 @@ pub fn rows(
     columns.sort_unstable_by_key(|(number, _)| *number);
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     Ok(Rows { count, columns, timestamps: vec![0; count] })
+}
+
+/// Bytes of the values that are made for rows to which the request gives none.
+fn made_bytes(field: &Field, data: Option<&FieldData>, count: usize) -> usize {
+    let made = match data {
+        Some(data) => data.valid_data.iter().filter(|valid| !**valid).count(),
+        None => count,
+    };
+    let each = match field.data_type {
+        // None is ever made.
+        DataType::FloatVector => 0,
+        DataType::VarChar | DataType::Json => OFFSET_BYTES + text_default(field).len().max(AUTOMATIC_KEY_BYTES),
+        _ => size_of::<i64>(),
+    };
+    made.saturating_mul(each)
+}
+
+/// What a text field holds where a row gives no value.
+fn text_default(field: &Field) -> &str {
+    field.default_value.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default()
 }
 
 fn automatic_keys(field: &Field, count: usize, first: i64) -> Column {
@@ -180,13 +209,20 @@ fn expand(field: &Field, values: Values, valid: &[bool]) -> Result<Column> {
     let integer = default.and_then(serde_json::Value::as_i64).unwrap_or_default();
     let float = default.and_then(serde_json::Value::as_f64).unwrap_or_default();
     let spread_strings = |strings: &Strings, fill: &[u8]| {
+        let made = valid.iter().filter(|valid| !**valid).count().saturating_mul(fill.len());
+        if made.saturating_add(strings.byte_len()) > MAX_COLUMN_BYTES {
+            return Err(mismatch(format!(
+                "field {}: the default values of so many rows are too large; send fewer rows at a time",
+                field.name
+            )));
+        }
         let mut given = 0..strings.len();
         let mut all = Strings::default();
         for valid in valid {
             let value = if *valid { given.next() } else { None };
             all.push(value.map_or(fill, |row| strings.get(row)));
         }
-        all
+        Ok(all)
     };
     let values = match &values {
         Values::Bool(values) => {
@@ -198,11 +234,8 @@ fn expand(field: &Field, values: Values, valid: &[bool]) -> Result<Column> {
         Values::Int64(values) => Values::Int64(spread(values, valid, integer)),
         Values::Float(values) => Values::Float(spread(values, valid, float as f32)),
         Values::Double(values) => Values::Double(spread(values, valid, float)),
-        Values::VarChar(strings) => Values::VarChar(spread_strings(
-            strings,
-            default.and_then(serde_json::Value::as_str).unwrap_or_default().as_bytes(),
-        )),
-        Values::Json(strings) => Values::Json(spread_strings(strings, b"null")),
+        Values::VarChar(strings) => Values::VarChar(spread_strings(strings, text_default(field).as_bytes())?),
+        Values::Json(strings) => Values::Json(spread_strings(strings, b"null")?),
         Values::FloatVector { .. } => {
             return Err(mismatch(format!("vector field {} has a row without a value", field.name)));
         }
