@@ -55,6 +55,7 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
     let stop = CancellationToken::new();
     let milvus = MilvusServiceServer::new(Milvus::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_BYTES)
+        // What an answer may take is decided before it is made.
         .max_encoding_message_size(usize::MAX);
     let api = admitting(engine.clone(), tonic::service::Routes::new(milvus).into_axum_router());
     let admin = admin::admin(engine.clone(), serving.clone(), administration.clone());
