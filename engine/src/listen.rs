@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use listenfd::ListenFd;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,10 @@ use crate::tls::ServerTls;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Open requests get so long when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// So many connections at once; others wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// What a client may send of one request before somebody reads it, and of all requests of a connection.
+const WINDOW: (u32, u32) = (1024 * 1024, 4 * 1024 * 1024);
 /// First file descriptor that is passed on: after standard input, output and error.
 const FIRST_FD: i32 = 3;
 
@@ -97,18 +102,23 @@ pub async fn serve(socket: TcpListener, tls: Arc<ServerTls>, app: Router, stop: 
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
-        .initial_stream_window_size(8 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
+        .initial_stream_window_size(WINDOW.0)
+        .initial_connection_window_size(WINDOW.1)
         .max_frame_size(1024 * 1024);
     http.http1().timer(TokioTimer::new());
     let http = Arc::new(http);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let accept = async || {
+        let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>((socket.accept().await?.0, place))
+    };
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors or the like: others may close theirs.
                 tracing::warn!(reason = %error, "a connection can't be accepted");
@@ -118,6 +128,7 @@ pub async fn serve(socket: TcpListener, tls: Arc<ServerTls>, app: Router, stop: 
         };
         let (tls, app, http, watcher) = (tls.clone(), app.clone(), http.clone(), open.watcher());
         tokio::spawn(async move {
+            let _place = place;
             // Small answers must not wait for more to send; a socket that can't be told so still works.
             let _slower = stream.set_nodelay(true);
             let handshake = TlsAcceptor::from(tls.config()).accept(stream);
