@@ -108,7 +108,7 @@ GROUPS = {
         ),
         Group("netpol", "netpol", {"netpol": "."}, "30 s"),
         Group("pause", "pause", {"pause": "."}, "5 s"),
-        Group("coredns", "coredns", {"coredns": "github.com/coredns/coredns"}, "90 s"),
+        Group("coredns", "coredns", {"coredns": "."}, "30 s"),
         Group(
             "local-path",
             "local-path",
