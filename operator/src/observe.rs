@@ -37,7 +37,7 @@ use crate::{
         namespace::{Claim, claim},
         pvc::VOLUME_CLAIM,
         record::{is_ordered, record_name},
-        role_binding::{DATA_PLANE_BINDING, publisher_binding_name},
+        role_binding::{DATA_PLANE_BINDING, is_in_force, publisher_binding_name},
         service::{CLIENT_SERVICE, PEERS_SERVICE},
         service_account::SERVICE_ACCOUNT,
         statefulset::{POD, STATEFUL_SET},
@@ -81,9 +81,10 @@ pub async fn observe(
     };
     let custody = custody(client, settings, &identity).await?;
     let may_be_ordered = cluster.spec.tls.issuer_ref.is_some() || is_ordered(custody.record.as_ref());
-    let children = match role_binding {
-        Some(_) => Some(children(client, &identity.namespace, may_be_ordered).await?),
-        None => None,
+    // Without its rights nothing can be read, and they are given before anything else.
+    let children = match role_binding.as_ref().is_some_and(|binding| is_in_force(binding, settings)) {
+        true => Some(children(client, &identity.namespace, may_be_ordered).await?),
+        false => None,
     };
     let catalogs: Api<EngineCatalog> = Api::all(client.clone());
     let catalog = catalogs.get_opt(CATALOG).await.map_err(|source| failed::<EngineCatalog>(CATALOG, source))?;

@@ -261,8 +261,10 @@ async fn converge(
     writer.namespaced(&identity.owner_namespace, publisher_binding).await?;
     writer.namespaced(&data_plane, quota).await?;
     writer.namespaced(&data_plane, limit_range).await?;
+    let children = observed.children.as_ref();
     for policy in network_policies {
-        writer.namespaced(&data_plane, policy).await?;
+        let seen = children.map_or(&[][..], |children| &children.network_policies);
+        writer.in_place_of(&data_plane, policy, seen).await?;
     }
 
     let mut secrets = Secrets { writer, identity: &identity, settings, now };
@@ -275,7 +277,6 @@ async fn converge(
         refused = pass(secrets.publish(&trust, &password, publication).await)?;
     }
 
-    let children = observed.children.as_ref();
     writer.namespaced(&data_plane, service_account).await?;
     match children.and_then(|children| children.volume.as_ref()) {
         // A storage class that lets no volume grow, for example.

@@ -117,6 +117,24 @@ impl Writer {
         }
     }
 
+    /// Makes an object what it is to be and nothing beside: one of its name among `seen` is replaced, not merged with.
+    pub(super) async fn in_place_of<T>(
+        &mut self,
+        namespace: &str,
+        change: Change<T>,
+        seen: &[T],
+    ) -> Result<(), ApplyError>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let Change::Apply(object) = change else { return Ok(()) };
+        let seen = seen.iter().find(|seen| seen.name_any() == object.name_any());
+        match seen.and_then(|seen| seen.meta().resource_version.clone()) {
+            Some(version) => self.replace(namespace, *object, &version).await,
+            None => self.namespaced(namespace, Change::Apply(object)).await,
+        }
+    }
+
     async fn apply<T>(&mut self, api: Api<T>, change: Change<T>) -> Result<(), ApplyError>
     where
         T: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,

@@ -17,7 +17,7 @@ pub enum Change<T> {
     Apply(Box<T>),
 }
 
-impl<T: Resource + Serialize> Change<T> {
+impl<T: Resource + Serialize + Clone> Change<T> {
     /// Compares what should be with what is.
     ///
     /// An object is kept when the hash of what was last applied to it is that of `desired`, so nothing was
@@ -32,6 +32,17 @@ impl<T: Resource + Serialize> Change<T> {
                 && holds(&json(live), &json(&desired))
         });
         if same { Self::Keep } else { Self::Apply(Box::new(desired)) }
+    }
+
+    /// As [`Self::between`], but what others added to its specification is a change, too: for objects in which more may
+    /// let more through, and which are therefore replaced, not merged.
+    pub fn exactly(desired: T, live: Option<&T>) -> Self {
+        let spec = |object: &T| json(object).get("spec").cloned().unwrap_or_default();
+        let added = live.is_some_and(|live| !holds(&spec(&desired), &spec(live)));
+        match Self::between(desired.clone(), live) {
+            Self::Keep if added => Self::between(desired, None),
+            change => change,
+        }
     }
 
     /// Whether there is nothing to write.
@@ -84,7 +95,7 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::ConfigMap;
+    use k8s_openapi::api::{core::v1::ConfigMap, networking::v1::NetworkPolicy};
 
     fn config(yaml: &str) -> ConfigMap {
         serde_yaml_ng::from_str(yaml).expect("a ConfigMap")
@@ -118,6 +129,22 @@ mod tests {
     fn what_is_empty_may_be_missing_and_what_is_false_may_not() {
         assert!(holds(&serde_json::json!({}), &serde_json::json!({"name": "", "items": [], "selector": {}})));
         assert!(!holds(&serde_json::json!({}), &serde_json::json!({"automountServiceAccountToken": false})));
+    }
+
+    #[test]
+    fn where_more_lets_more_through_what_others_add_matters() {
+        let policy = |yaml: &str| serde_yaml_ng::from_str::<NetworkPolicy>(yaml).expect("a policy");
+        let desired = policy("{metadata: {name: a}, spec: {podSelector: {}, policyTypes: [Ingress]}}");
+        let Change::Apply(live) = Change::exactly(desired.clone(), None) else { panic!("it is missing") };
+        assert!(Change::exactly(desired.clone(), Some(&live)).is_keep());
+        for opened in [
+            "{podSelector: {matchLabels: {a: b}}, policyTypes: [Ingress]}",
+            "{podSelector: {}, policyTypes: [Ingress], ingress: [{}]}",
+        ] {
+            let mut live = live.clone();
+            live.spec = serde_yaml_ng::from_str(opened).expect("a specification");
+            assert!(!Change::exactly(desired.clone(), Some(&live)).is_keep(), "{opened}");
+        }
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl Converge<'_> {
                 .map(|policy| {
                     let name = policy.name_any();
                     let live = children.network_policies.iter().find(|live| live.name_any() == name);
-                    Change::between(policy, live)
+                    Change::exactly(policy, live)
                 })
                 .collect(),
             root_password: connection::root_password(observed),

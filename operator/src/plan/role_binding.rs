@@ -34,6 +34,13 @@ pub fn data_plane(identity: &Identity, settings: &Settings) -> RoleBinding {
     }
 }
 
+/// Whether a binding gives the operator its rights.
+pub fn is_in_force(binding: &RoleBinding, settings: &Settings) -> bool {
+    let own = operator(settings);
+    let is_own = |it: &Subject| (&it.kind, &it.name, &it.namespace) == (&own.kind, &own.name, &own.namespace);
+    binding.role_ref == role(DATA_PLANE_ROLE) && binding.subjects.iter().flatten().any(is_own)
+}
+
 /// The right to write secrets into the customer's namespace. It goes when the resource goes.
 pub fn publisher(identity: &Identity, settings: &Settings) -> RoleBinding {
     let name = publisher_binding_name(&identity.owner_name);

@@ -124,6 +124,8 @@ async fn every_child_that_is_edited_is_put_right() {
     let data_plane = world.data_plane("support");
     let open = json!({"spec": {"ingress": [{}], "egress": [{}], "policyTypes": ["Ingress", "Egress"]}});
     edited_and_back::<NetworkPolicy>(&world, &data_plane, "default-deny", open, "/spec").await;
+    let nobody = json!({"spec": {"podSelector": {"matchLabels": {"app": "none"}}}});
+    edited_and_back::<NetworkPolicy>(&world, &data_plane, "default-deny", nobody, "/spec").await;
     let evil = json!({"spec": {"selector": {"app": "evil", "vectorkeep.dev/component": null}}});
     edited_and_back::<Service>(&world, &data_plane, "engine", evil.clone(), "/spec/selector").await;
     edited_and_back::<Service>(&world, &data_plane, "engine-peers", evil, "/spec/selector").await;
