@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use kube::ResourceExt;
 use semver::Version;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vectorkeep_crds::{
     EngineRelease, VectorClusterSpec,
     isolation::Isolation,
@@ -48,6 +48,8 @@ use crate::{
 const REQUEST: SignedDuration = SignedDuration::from_hours(1);
 /// A canary whose window opens later than that is not waited for.
 const CANARY: SignedDuration = SignedDuration::from_hours(8 * 24);
+/// What was taken back is left alone for so long.
+const RETRY: SignedDuration = SignedDuration::from_hours(6);
 /// So many reports are kept.
 const HISTORY: usize = 20;
 
@@ -68,6 +70,8 @@ pub struct Rollout {
     pub honoured: Option<String>,
     /// Fingerprint of a pod template that failed with the release that runs.
     pub rejected: Option<String>,
+    /// The release that was taken back last, if none was kept since.
+    pub taken_back: Option<TakenBack>,
     /// The release that would be taken next.
     pub offer: Option<EngineRelease>,
     /// Whether a renewed pod template would be rolled out next, with the release that runs.
@@ -80,6 +84,16 @@ pub struct Rollout {
     pub fleet: Fleet,
     /// What to tell: a word and a sentence.
     pub news: Vec<(&'static str, String)>,
+}
+
+/// A release that was taken back. Those to blame are quarantined; where a node, a volume or a registry was missing, trying
+/// again at once would stop the cluster again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenBack {
+    /// Its image.
+    image: String,
+    /// When.
+    at: Timestamp,
 }
 
 /// A pod and its configuration, and what they were made from.
@@ -134,6 +148,7 @@ const HISTORY_ENTRY: &str = "history.json";
 const ADVISORIES: &str = "advisories.json";
 const HONOURED: &str = "honouredRequest";
 const REJECTED: &str = "rejectedTemplate";
+const TAKEN_BACK: &str = "takenBack.json";
 /// Fingerprints of the serving CAs that were last published to the customer's namespace.
 const PUBLISHED_AUTHORITY: &str = "publishedAuthority";
 /// Fingerprint of the client certificate that was last published there.
@@ -190,6 +205,7 @@ pub fn rollout(
         advisories: record.map(known_advisories).unwrap_or_default(),
         honoured: record.and_then(|record| record.data.as_ref()?.get(HONOURED).cloned()),
         rejected: record.and_then(|record| record.data.as_ref()?.get(REJECTED).cloned()),
+        taken_back: record.and_then(|record| entry(record, TAKEN_BACK)),
         offer: None,
         decision: Decision::Nothing,
         renews: false,
@@ -266,12 +282,14 @@ fn take_on(
             rollout.news.push(("UpgradeSucceeded", note));
             (rollout.stable.template, rollout.stable.files) = rendered;
             rollout.stable.release = to;
+            rollout.taken_back = None;
             remember(&mut rollout.history, report);
         }
         Step::RolledBack(report) => {
             rollout.news.push(("UpgradeRolledBack", format!("{} runs again instead of {}", report.from, report.to)));
             // A release that failed is quarantined, or tried again; a pod template of this operator's is not.
             rollout.rejected = Some(print(&rendered.0, &rendered.1)).filter(|_| report.from == report.to);
+            rollout.taken_back = Some(TakenBack { image: to.image, at: now }).filter(|_| report.from != report.to);
             remember(&mut rollout.history, report);
         }
     }
@@ -309,6 +327,10 @@ fn begin(
         way_back: catalog.iter().any(|release| release.image == running.image),
         room: rollout.fleet.has_room(&render.identity.cluster_id, render.settings.concurrent_upgrades, now),
         canaries_pending: canaries_pending(observed, &rollout.fleet, taken, now),
+        again: taken.and_then(|offer| {
+            let before = rollout.taken_back.as_ref().filter(|before| before.image == offer.image);
+            before.map(|before| before.at + RETRY)
+        }),
         requested: request.is_some(),
         now,
     });
@@ -472,6 +494,9 @@ pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings:
     }
     if !rollout.history.is_empty() {
         data.insert(HISTORY_ENTRY.to_owned(), text(&rollout.history));
+    }
+    if let Some(taken_back) = &rollout.taken_back {
+        data.insert(TAKEN_BACK.to_owned(), text(taken_back));
     }
     if !rollout.advisories.is_empty() {
         data.insert(ADVISORIES.to_owned(), text(&rollout.advisories));

@@ -29,6 +29,8 @@ pub struct Situation<'a> {
     pub room: bool,
     /// Whether clusters that go first have not taken the offer yet.
     pub canaries_pending: bool,
+    /// From when on the offer is tried again by itself, if it was taken back here.
+    pub again: Option<Timestamp>,
     /// Whether somebody asked for it now.
     pub requested: bool,
     /// The time.
@@ -61,6 +63,8 @@ pub enum Wait {
     Paused,
     /// The resource says to take nothing by itself.
     Asked,
+    /// It was taken back not long ago.
+    TakenBack,
     /// The window is closed.
     Window,
     /// The cluster does not serve.
@@ -88,6 +92,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
     if !policy.auto_patch && !requested && offer.is_some() {
         return later(Wait::Asked, None);
+    }
+    if let Some(again) = situation.again.filter(|again| now < *again && !requested) {
+        return later(Wait::TakenBack, Some(again));
     }
     let window = match opening {
         Opening::Open(opened) => Some(opened),
@@ -135,6 +142,7 @@ mod tests {
             serving: true,
             room: true,
             canaries_pending: false,
+            again: None,
             requested: false,
         };
         change(&mut policy, &mut flags);
@@ -149,6 +157,7 @@ mod tests {
             way_back: true,
             room: flags.room,
             canaries_pending: flags.canaries_pending,
+            again: flags.again.map(time),
             requested: flags.requested,
             now: time(now),
         })
@@ -160,6 +169,7 @@ mod tests {
         serving: bool,
         room: bool,
         canaries_pending: bool,
+        again: Option<&'static str>,
         requested: bool,
     }
 
@@ -234,6 +244,23 @@ mod tests {
         assert_eq!(waits(decided(OPEN, Some(&routine), |_, flags| flags.room = false)), Wait::Room);
         assert_eq!(waits(decided(OPEN, Some(&routine), |_, flags| flags.canaries_pending = true)), Wait::Canaries);
         assert_eq!(waits(decided(OPEN, Some(&routine), |policy, _| policy.auto_patch = false)), Wait::Asked);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_tried_again_at_once_unless_somebody_asks() {
+        let security = offer(Severity::Security);
+        let taken_back = |policy: &mut Upgrade, flags: &mut Flags| {
+            policy.security_releases = SecurityReleases::Immediately;
+            flags.again = Some("2026-11-29T09:10:00Z");
+        };
+        let next = Some(time("2026-11-29T09:10:00Z"));
+        assert_eq!(decided(OPEN, Some(&security), taken_back), Decision::Later { wait: Wait::TakenBack, next });
+        assert_eq!(decided("2026-11-29T09:10:00Z", Some(&security), taken_back), Decision::Start { window: None });
+        let asked = |policy: &mut Upgrade, flags: &mut Flags| {
+            taken_back(policy, flags);
+            flags.requested = true;
+        };
+        assert_eq!(decided(OPEN, Some(&security), asked), IN_WINDOW());
     }
 
     #[test]

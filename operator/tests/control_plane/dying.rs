@@ -94,10 +94,10 @@ async fn killed_in_each_write_of_an_upgrade_that_fails_the_operator_takes_it_bac
     world.offer(&[("0.1.1", &patch())]);
     let proxy = Proxy::start(world.kubeconfig()).await;
     let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
-    // The pod of the patch never comes up.
     let play_badly = || async {
-        if image_of(&world).await != Some(patch()) {
-            play(&world, &engines).await;
+        match image_of(&world).await == Some(patch()) {
+            true => world.pod_crashes("support").await,
+            false => play(&world, &engines).await,
         }
     };
     let is_over = || async {
@@ -143,7 +143,7 @@ impl Published {
 
 #[tokio::test]
 async fn killed_in_each_write_of_a_rotation_of_both_cas_the_operator_ends_it_as_if_undisturbed() {
-    let world = World::new().await;
+    let world = World::apart().await;
     let spec = "{encryption: {local: {}}, network: {clients: [{podSelector: {}}]}, tls: {caOverlap: 1m}}";
     let (operator, engines) = ready(&world, spec).await;
     world.until_condition("support", "CertificatesValid", "True", "Valid").await;

@@ -66,6 +66,10 @@ fn waits_for_a_request() -> String {
 fn waits(decision: Decision) -> Option<String> {
     let Decision::Later { wait, next } = decision else { return None };
     Some(match (wait, next) {
+        (Wait::TakenBack, next) => {
+            let next = next.map(|next| format!(" from {} on,", seconds(next))).unwrap_or_default();
+            format!("it was taken back; it is tried again{next} or by `kubectl vectorkeep upgrade now`")
+        }
         (Wait::Window, Some(next)) => format!("it is taken at {}", seconds(next)),
         (Wait::Window, None) => "the window in spec.upgrade.window never opens".to_owned(),
         (Wait::Paused, _) => "spec.upgrade.paused holds it back".to_owned(),

@@ -465,3 +465,22 @@ fn what_is_refused_later_is_told_and_what_serves_goes_on_serving() {
     };
     assert_eq!((status(types::READY).as_str(), status(types::STALLED).as_str()), ("True", "True"));
 }
+
+#[test]
+fn what_found_no_node_is_not_tried_again_in_the_same_window_but_another_image_is() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.settle();
+    world.children().pod = None;
+    world.observed.engine = EngineView::Silent { reason: "no connection".into() };
+    world.pass(301);
+    world.settle();
+    world.start_engine();
+    world.settle();
+    assert_eq!(world.upgrade().history[0].outcome, "RolledBack");
+    assert_eq!(world.version(), "0.1.0");
+    assert!(!world.fleet().is_quarantined(&world.observed.catalog.as_ref().expect("there").spec.releases[1].image));
+    assert!(world.condition(types::UP_TO_DATE).message.contains("it was taken back"));
+    let releases = &mut world.observed.catalog.as_mut().expect("a catalog").spec.releases;
+    releases[1].image = releases[1].image.replace("sha256:", "sha256:f");
+    assert_eq!(world.desired().news[0].0, "UpgradeStarted");
+}

@@ -34,9 +34,15 @@ pub const INSTALLATION: &str = "itest";
 /// So long an upgrade has until its gates hold.
 pub const GATE_SECONDS: u64 = 15;
 
-/// One API server for all tests of this process. There can be one operator at a time, so tests take turns.
-static CONTROL_PLANE: OnceLock<ControlPlane> = OnceLock::new();
-static TURN: Mutex<()> = Mutex::const_new(());
+/// One API server for all tests of this process but those that take minutes, which have another.
+static COMMON: Place = Place { plane: OnceLock::new(), turn: Mutex::const_new(()) };
+static APART: Place = Place { plane: OnceLock::new(), turn: Mutex::const_new(()) };
+
+struct Place {
+    plane: OnceLock<ControlPlane>,
+    /// There can be one operator at a time, so tests take turns.
+    turn: Mutex<()>,
+}
 
 struct ControlPlane {
     kubeconfig: PathBuf,
@@ -122,8 +128,8 @@ fn run(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn control_plane() -> &'static ControlPlane {
-    CONTROL_PLANE.get_or_init(|| {
+fn control_plane(place: &'static Place) -> &'static ControlPlane {
+    place.plane.get_or_init(|| {
         let lab = repository().join("e2e/lab/lab");
         // Not removed by its guard, which a static never drops, but by the undertaker.
         let folder = tempfile::Builder::new().prefix("vectorkeep-operator-test-").tempdir().expect("a folder").keep();
@@ -213,8 +219,17 @@ async fn client(kubeconfig: &Path) -> Client {
 impl World {
     /// Waits for its turn, and makes a namespace of its own.
     pub async fn new() -> Self {
-        let turn = TURN.lock().await;
-        let kubeconfig = control_plane().kubeconfig.clone();
+        Self::at(&COMMON).await
+    }
+
+    /// As [`Self::new`], beside the other tests: for who takes minutes.
+    pub async fn apart() -> Self {
+        Self::at(&APART).await
+    }
+
+    async fn at(place: &'static Place) -> Self {
+        let turn = place.turn.lock().await;
+        let kubeconfig = control_plane(place).kubeconfig.clone();
         let client = client(&kubeconfig).await;
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"generateName": "acme-"},
@@ -322,15 +337,25 @@ impl World {
 
     /// Plays kubelet and the StatefulSet controller: the engine's pod is there, of the workload's template, and ready.
     pub async fn pod_is_ready(&self, name: &str) {
+        self.pod_is(name, true).await;
+    }
+
+    /// As [`Self::pod_is_ready`], but its container ends whenever it is started.
+    pub async fn pod_crashes(&self, name: &str) {
+        self.pod_is(name, false).await;
+    }
+
+    async fn pod_is(&self, name: &str, ready: bool) {
         let namespace = self.data_plane(name);
         let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
         let workload = api.get("engine").await.expect("a workload");
         let template = workload.spec.expect("a spec").template;
         // Named after the template, as Kubernetes does it, if not by the same hash.
         let revision = template_name(&template);
-        self.run_pod(&namespace, template, &revision).await;
+        self.run_pod(&namespace, template, &revision, ready).await;
         let status = json!({"status": {
-            "observedGeneration": workload.metadata.generation, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1,
+            "observedGeneration": workload.metadata.generation, "replicas": 1, "readyReplicas": i32::from(ready),
+            "updatedReplicas": 1,
             "currentRevision": revision, "updateRevision": revision,
         }});
         api.patch_status("engine", &PatchParams::default(), &Patch::Merge(status)).await.expect("written");
@@ -345,7 +370,7 @@ impl World {
         pods.delete("engine-0", &DeleteParams::default().grace_period(0)).await.expect("deleted");
     }
 
-    async fn run_pod(&self, namespace: &str, template: PodTemplateSpec, revision: &str) {
+    async fn run_pod(&self, namespace: &str, template: PodTemplateSpec, revision: &str, ready: bool) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let label = "controller-revision-hash";
         if let Some(pod) = api.get_opt("engine-0").await.expect("readable") {
@@ -358,10 +383,16 @@ impl World {
         pod.metadata.name = Some("engine-0".into());
         pod.metadata.labels.get_or_insert_default().insert(label.into(), revision.to_owned());
         api.create(&PostParams::default(), &pod).await.expect("created");
-        let ready = json!({"status": {"conditions": [
-            {"type": "Ready", "status": "True", "lastTransitionTime": jiff::Timestamp::now().to_string()},
-        ]}});
-        api.patch_status("engine-0", &PatchParams::default(), &Patch::Merge(ready)).await.expect("written");
+        let now = jiff::Timestamp::now().to_string();
+        let status = match ready {
+            true => json!({"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}),
+            false => json!({"containerStatuses": [{
+                "name": "engine", "image": "engine", "imageID": "engine", "ready": false, "restartCount": 4,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            }]}),
+        };
+        let status = json!({"status": status});
+        api.patch_status("engine-0", &PatchParams::default(), &Patch::Merge(status)).await.expect("written");
     }
 
     /// What was created in a namespace, in the order in which the API server's audit log has it.
