@@ -58,7 +58,9 @@ down: ## Take the local Kubernetes down, leaving nothing behind
 	$(LAB) down
 
 .PHONY: test
-test: check test-rust test-lab test-engine test-e2e ## Everything: format, lints, unit, integration and end-to-end tests
+test: check ## Everything: format, lints, unit, integration and end-to-end tests
+	@$(MAKE) --no-print-directory -j2 test-rust test-engine  # together: the one waits for most of its time, the other computes
+	@$(MAKE) --no-print-directory test-lab test-e2e
 
 .PHONY: check
 check: setup ## Formatting and lints
@@ -81,13 +83,8 @@ test-lab: lab ## Tests of the test equipment itself (as root; takes a running la
 .PHONY: test-engine
 test-engine: build ## The engine as a process under real pymilvus, both supported lines
 	$(call step,engine under pymilvus 3.0 and 2.6)
-	@$(MAKE) --no-print-directory -j2 engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
-
-# The two run side by side, so each line says whose it is. make's own --output-sync would hold back all of it to the end.
-.PHONY: engine-under-pymilvus-3.0 engine-under-pymilvus-2.6
-engine-under-pymilvus-3.0:
+	# Each line says whose it is: something else may run beside it.
 	PYTHONUNBUFFERED=1 $(PYTHON3) -m pytest engine/tests 2>&1 | sed -u 's/^/pymilvus 3.0: /'
-engine-under-pymilvus-2.6:
 	PYTHONUNBUFFERED=1 $(PYTHON26) -m pytest engine/tests 2>&1 | sed -u 's/^/pymilvus 2.6: /'
 
 .PHONY: test-e2e
