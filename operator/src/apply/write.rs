@@ -91,8 +91,8 @@ impl Writer {
         self.apply(api, change).await
     }
 
-    /// As [`Self::namespaced`], but only onto the very version that was read, or nothing: what another leader wrote since
-    /// must not be written over.
+    /// Puts an object in the place of the very version that was read, or of nothing: what another leader wrote since must
+    /// not be written over, and what another hand added must not stay, as it would if it were merged with.
     pub(super) async fn onto<T>(
         &mut self,
         namespace: &str,
@@ -102,12 +102,9 @@ impl Writer {
     where
         T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        let Change::Apply(mut object) = change else { return Ok(()) };
+        let Change::Apply(object) = change else { return Ok(()) };
         match seen.and_then(|seen| seen.meta().resource_version.clone()) {
-            Some(version) => {
-                object.meta_mut().resource_version = Some(version);
-                self.namespaced(namespace, Change::Apply(object)).await
-            }
+            Some(version) => self.replace(namespace, *object, &version).await,
             None => match self.create(namespace, &*object).await? {
                 Created::Yes => Ok(()),
                 Created::AlreadyThere => {

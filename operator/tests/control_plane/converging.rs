@@ -139,6 +139,12 @@ async fn every_child_that_is_edited_is_put_right() {
     edited_and_back::<LimitRange>(&world, &data_plane, "data-plane", none, "/spec/limits").await;
     let stopped = json!({"spec": {"replicas": 0}});
     edited_and_back::<StatefulSet>(&world, &data_plane, "engine", stopped, "/spec/replicas").await;
+    let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &data_plane);
+    let place = "/spec/template/spec/containers";
+    let live = serde_json::to_value(sets.get("engine").await.expect("there")).expect("JSON");
+    let beside = json!([live.pointer(place).expect("containers")[0], {"name": "beside", "image": image("evil", 'e')}]);
+    let joined = json!({"spec": {"template": {"spec": {"containers": beside}}}});
+    edited_and_back::<StatefulSet>(&world, &data_plane, "engine", joined, place).await;
     let configs: Api<ConfigMap> = Api::namespaced(world.client.clone(), &data_plane);
     let config = configs.get("engine-config").await.expect("there").data.expect("entries");
     let emptied: serde_json::Map<_, _> = config.keys().map(|entry| (entry.clone(), "".into())).collect();
