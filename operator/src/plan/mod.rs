@@ -17,7 +17,9 @@ pub mod pvc;
 pub mod quota;
 pub mod record;
 pub mod refusal;
+pub mod rendering;
 pub mod role_binding;
+pub mod rollout;
 pub mod service;
 pub mod service_account;
 pub mod statefulset;
@@ -50,8 +52,9 @@ use connection::{Draw, Publication};
 use identity::Identity;
 use isolation::Boundary;
 use namespace::Claim;
-use record::{Memo, Rollout};
+use record::Memo;
 use refusal::Refusal;
+use rollout::Rollout;
 use teardown::{DeletedKind, Deletion, TearDown};
 
 /// What one reconcile does.
@@ -211,7 +214,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
 
 fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
     // What the resource says is judged before anything is made for it.
-    let rollout = record::rollout(identity, observed, settings, now)?;
+    let rollout = rollout::rollout(identity, observed, settings, now)?;
     let boundary = Boundary::plan(identity, observed, settings)?;
     match namespace::claim(identity, observed.namespace.as_ref()) {
         Claim::Foreign => {

@@ -19,8 +19,8 @@ use super::{
     conditions::{Verdict, conditions, types},
     identity::Identity,
     isolation::Boundary,
-    record::Rollout,
     refusal::Refusal,
+    rollout::Rollout,
     statefulset::is_rolled_out,
 };
 use crate::{

@@ -10,7 +10,7 @@ use crate::{
     observed::Observed,
     plan::{
         conditions::{Verdict, seconds},
-        record::Rollout,
+        rollout::Rollout,
     },
     upgrade::{
         advisories,
