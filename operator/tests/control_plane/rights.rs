@@ -81,14 +81,10 @@ async fn the_operator_can_do_what_it_needs_and_nothing_else() {
     let error = try_kubectl(&kubeconfig, &change, "").expect_err("denied");
     assert!(error.contains("may not change what a VectorCluster asks for"), "{error}");
     kubectl(world.kubeconfig(), &[&change[..], &["--dry-run=server"]].concat(), "");
-    let evil =
-        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image("evil", 'e')}]);
-    let error = try_kubectl(
-        &kubeconfig,
-        &["patch", "statefulset", "engine", "-n", &data_plane, "--type=json", "-p", &evil.to_string()],
-        "",
-    )
-    .expect_err("denied");
+    let workload = kubectl(&kubeconfig, &["get", "statefulset", "engine", "-n", &data_plane, "-o", "json"], "");
+    let evil = workload.replace(&image("engine", 'b'), &image("evil", 'e'));
+    assert_ne!(evil, workload);
+    let error = try_kubectl(&kubeconfig, &["replace", "-f", "-"], &evil).expect_err("denied");
     assert!(error.contains("images of the EngineCatalog"), "{error}");
     world.clean_up().await;
 }
