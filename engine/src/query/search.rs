@@ -134,10 +134,8 @@ mod tests {
 
     use super::*;
     use crate::column::{Column, Rows};
-    use crate::proto::schema::DataType;
-    use crate::schema::{Collection, Field};
     use crate::storage::index::VectorIndex;
-    use crate::storage::part::Origin;
+    use crate::storage::part::{Origin, tests::collection};
 
     const KEY: i64 = 100;
     const VECTOR: i64 = 101;
@@ -157,33 +155,6 @@ mod tests {
 
         fn memory_bytes(&self) -> usize {
             0
-        }
-    }
-
-    fn collection() -> Collection {
-        let key = Field {
-            id: KEY,
-            name: "id".into(),
-            data_type: DataType::Int64,
-            description: String::new(),
-            primary_key: true,
-            auto_id: false,
-            nullable: false,
-            dynamic: false,
-            dim: 0,
-            max_length: 0,
-            default_value: None,
-        };
-        Collection {
-            id: 1,
-            name: "c".into(),
-            description: String::new(),
-            fields: vec![key],
-            indexes: Vec::new(),
-            loaded: true,
-            created: 0,
-            consistency_level: 0,
-            properties: HashMap::new(),
         }
     }
 

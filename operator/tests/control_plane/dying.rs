@@ -15,6 +15,23 @@ const LIFE: usize = 3000;
 const REST: usize = 40;
 const MOMENT: Duration = Duration::from_millis(100);
 
+/// A cluster that is ready, its operator gone, and what the next ones are started with: a proxy that they die of.
+async fn mortal(world: &World, spec: &str) -> (Engines, Proxy, Flags) {
+    let (operator, engines) = ready(world, spec).await;
+    world.until_condition("support", "CertificatesValid", "True", "Valid").await;
+    operator.kill();
+    let proxy = Proxy::start(world.kubeconfig()).await;
+    let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
+    (engines, proxy, flags)
+}
+
+/// Whether an upgrade is reported and nothing is left of it to be done.
+async fn is_reported(world: &World) -> bool {
+    upgrade(world).await.is_some_and(|upgrade| !upgrade.history.is_empty())
+        && has(world, "UpToDate", "Current").await
+        && has(world, "Ready", "Serving").await
+}
+
 /// Starts operator after operator until one of them finds nothing to do any more, which it answers.
 async fn live_and_die<P, D>(
     world: &World,
@@ -64,17 +81,9 @@ async fn has(world: &World, type_: &str, reason: &str) -> bool {
 #[tokio::test]
 async fn killed_in_each_write_of_an_upgrade_the_operator_ends_it_as_if_undisturbed() {
     let world = World::new().await;
-    let (operator, engines) = ready(&world, PATCHED_AT_ONCE).await;
-    operator.kill();
+    let (engines, proxy, flags) = mortal(&world, PATCHED_AT_ONCE).await;
     world.offer(&[("0.1.1", &patch())]);
-    let proxy = Proxy::start(world.kubeconfig()).await;
-    let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
-    let is_over = || async {
-        upgrade(&world).await.is_some_and(|upgrade| !upgrade.history.is_empty())
-            && has(&world, "UpToDate", "Current").await
-            && has(&world, "Ready", "Serving").await
-    };
-    let operator = live_and_die(&world, &flags, &proxy, || play(&world, &engines), is_over).await;
+    let operator = live_and_die(&world, &flags, &proxy, || play(&world, &engines), || is_reported(&world)).await;
 
     assert_done_once(&world).await;
     let record = format!("configmaps/record-{}", world.cluster_id("support"));
@@ -89,23 +98,15 @@ async fn killed_in_each_write_of_an_upgrade_the_operator_ends_it_as_if_undisturb
 #[tokio::test]
 async fn killed_in_each_write_of_an_upgrade_that_fails_the_operator_takes_it_back_once_and_reports_it() {
     let world = World::new().await;
-    let (operator, engines) = ready(&world, PATCHED_AT_ONCE).await;
-    operator.kill();
+    let (engines, proxy, flags) = mortal(&world, PATCHED_AT_ONCE).await;
     world.offer(&[("0.1.1", &patch())]);
-    let proxy = Proxy::start(world.kubeconfig()).await;
-    let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
     let play_badly = || async {
         match image_of(&world).await == Some(patch()) {
             true => world.pod_crashes("support").await,
             false => play(&world, &engines).await,
         }
     };
-    let is_over = || async {
-        upgrade(&world).await.is_some_and(|upgrade| !upgrade.history.is_empty())
-            && has(&world, "UpToDate", "Current").await
-            && has(&world, "Ready", "Serving").await
-    };
-    let operator = live_and_die(&world, &flags, &proxy, play_badly, is_over).await;
+    let operator = live_and_die(&world, &flags, &proxy, play_badly, || is_reported(&world)).await;
 
     let history = upgrade(&world).await.expect("a report").history;
     let reports: Vec<_> = history.iter().map(|it| (it.outcome.as_str(), it.to.as_str())).collect();
@@ -145,11 +146,7 @@ impl Published {
 async fn killed_in_each_write_of_a_rotation_of_both_cas_the_operator_ends_it_as_if_undisturbed() {
     let world = World::apart().await;
     let spec = "{encryption: {local: {}}, network: {clients: [{podSelector: {}}]}, tls: {caOverlap: 1m}}";
-    let (operator, engines) = ready(&world, spec).await;
-    world.until_condition("support", "CertificatesValid", "True", "Valid").await;
-    operator.kill();
-    let proxy = Proxy::start(world.kubeconfig()).await;
-    let flags = Flags { connect_to: Some(engines.address()), api_server: Some(proxy.url()), ..Flags::default() };
+    let (engines, proxy, flags) = mortal(&world, spec).await;
     let (id, data_plane) = (world.cluster_id("support"), world.data_plane("support"));
     let bundle = |namespace: String, name: &'static str| {
         let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &namespace);
