@@ -58,9 +58,15 @@ def test_edits_deletion_and_re_creation_converge_with_the_data_that_the_policy_k
         client.create_collection("kept", dimension=4)
         client.insert("kept", [{"id": row, "vector": [1.0, 2.0, 3.0, row]} for row in range(50)])
 
+    def policies() -> set[str]:
+        return set(world.cluster.kubectl("-n", fresh.data_plane, "get", "networkpolicies", "-o", "name").split())
+
+    before = policies()
+    assert before
     world.cluster.kubectl("-n", fresh.data_plane, "delete", "service/engine")
     world.cluster.kubectl("-n", fresh.data_plane, "delete", "networkpolicies", "--all")
     wait_for("the service is back", lambda: world.cluster.exists("-n", fresh.data_plane, "service", "engine"), 60)
+    wait_for("the policies are back", lambda: policies() == before, 60)
     world.cluster.kubectl("-n", fresh.namespace, "patch", "vcl", fresh.name, "--type=merge", "-p",
                           json.dumps({"spec": {"encryption": {"checkInterval": "5s"}}}))
     wait_for("Ready again", lambda: fresh.status().get("observedGeneration", 0) > 1, 60)
