@@ -392,7 +392,8 @@ async fn write_again(shard: &Shard, live: &Arc<LiveCollection>, keys: &[i64], ta
         let written = shard.insert(live, rows(keys, tag), Some(Keys::Int(keys.to_vec()))).await;
         match written.map_err(|error| error.code) {
             Ok(_) => return,
-            Err(Code::Io) => tokio::time::sleep(Duration::from_millis(100)).await,
+            // Refused by the log that failed, or prepared for it and too late.
+            Err(Code::Io | Code::Unavailable) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(other) => unreachable!("{other:?}"),
         }
     }
