@@ -27,9 +27,9 @@ class World:
     installation: Installation
     tenants: dict[str, Tenant] = field(default_factory=dict)
     # Of engines that are gone.
-    kept_logs: str = ""
-    # What no log may hold; also of clusters that are gone.
-    private: set[str] = field(default_factory=set)
+    kept_logs: str = field(default="", repr=False)
+    # What no log may hold, nor the report of a failed test; also of clusters that are gone.
+    private: set[str] = field(default_factory=set, repr=False)
     # Errors in the logs that were judged after an earlier test.
     judged: Counter[str] = field(default_factory=Counter)
 

@@ -12,7 +12,7 @@ import pytest
 from pymilvus import MilvusException
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import ConfiguredEngine
 from pki import CLIENT, SERVER, Authority
 
@@ -33,7 +33,7 @@ def engines(tmp_path_factory):
     yield started
     for engine in started.values():
         engine.stop()
-        assert_clean_log(engine, {engine.PASSWORD})
+        assert_clean_log(engine, Secrets({engine.PASSWORD}))
 
 
 def call(engine, identity, token=None):

@@ -17,7 +17,7 @@ import pytest
 from pymilvus import DataType
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import Engine, Stub
 
 ROUNDS = int(os.environ.get("VECTORKEEP_KILL_ROUNDS", "50"))
@@ -162,7 +162,7 @@ def test_kill_nine_fifty_times_loses_nothing_and_leaves_nothing_half_done(engine
     engine.start()
     assert read(engine) == {key: version for state in states for key, version in state.items()}
     engine.stop()
-    assert_clean_log(engine, {engine.token.split(":", 1)[1]})
+    assert_clean_log(engine, Secrets({engine.token.split(":", 1)[1]}))
 
 
 def write_until_killed(engine: Engine, states: list[dict[int, int]], seed: int, seconds: float) -> list[Writer]:

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import Engine, binary, next_patch
 
 ROWS = 500
@@ -79,7 +79,7 @@ def test_before_the_commit_the_older_build_takes_over_again_and_after_it_refuses
         time.sleep(0.1)
     assert_every_row_is_there(engine)
     engine.stop()
-    assert_clean_log(engine, {engine.token.split(":", 1)[1]})
+    assert_clean_log(engine, Secrets({engine.token.split(":", 1)[1]}))
 
     before = stored(engine)
     engine.program = binary()

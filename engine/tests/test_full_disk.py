@@ -11,7 +11,7 @@ import time
 import pytest
 from pymilvus import DataType, MilvusException
 
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import Engine
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
@@ -156,4 +156,4 @@ def test_an_engine_that_starts_on_a_full_disk_says_so_and_serves_once_there_is_r
     insert(client, "c", 100, 10)
     client.close()
     engine.stop()
-    assert_clean_log(engine, {engine.token.split(":", 1)[1]})
+    assert_clean_log(engine, Secrets({engine.token.split(":", 1)[1]}))

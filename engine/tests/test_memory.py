@@ -5,7 +5,7 @@ from pymilvus import DataType, MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
 import rows
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import Engine
 
 QUOTA = 9
@@ -23,7 +23,7 @@ def engine(tmp_path_factory):
     engine = SmallEngine(tmp_path_factory.mktemp("small") / "data").start()
     yield engine
     engine.stop()
-    assert_clean_log(engine, {engine.token.split(":", 1)[1]})
+    assert_clean_log(engine, Secrets({engine.token.split(":", 1)[1]}))
 
 
 @pytest.fixture(scope="module")

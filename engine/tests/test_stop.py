@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pymilvus.grpc_gen import milvus_pb2
 
-from conftest import assert_clean_log
+from conftest import Secrets, assert_clean_log
 from engine_process import STOP_SECONDS, ConfiguredEngine
 
 pytestmark = pytest.mark.skipif(
@@ -55,7 +55,7 @@ def test_an_open_request_is_served_to_its_end(engine):
         time.sleep(0.5)
         assert request.finish().status.code == 0
         assert engine.process.wait(STOP_SECONDS) == 0
-    assert_clean_log(engine, {engine.PASSWORD})
+    assert_clean_log(engine, Secrets({engine.PASSWORD}))
 
 
 def test_a_key_that_is_refused_ends_the_process_even_if_a_request_is_open(engine):
@@ -66,4 +66,4 @@ def test_a_key_that_is_refused_ends_the_process_even_if_a_request_is_open(engine
         assert engine.process.wait(STOP_SECONDS) == 0
         request.abandon()
     assert "the keys are given up; the process ends at once" in engine.log.read_text()
-    assert_clean_log(engine, {engine.PASSWORD})
+    assert_clean_log(engine, Secrets({engine.PASSWORD}))
