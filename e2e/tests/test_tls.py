@@ -98,6 +98,8 @@ def test_where_it_is_required_only_a_client_with_the_given_certificate_connects(
         wrong = {"client_pem_path": str(tmp_path / "crt"), "client_key_path": str(tmp_path / "key"), "timeout": 5}
         with pytest.raises(MilvusException):
             access.connect(**wrong).list_collections()
+    # Through a new port-forward: one can end with a client whose connection is reset.
+    with Client(guarded) as access:
         with pytest.raises(MilvusException) as refused:
             access.connect(token="root:wrong-password").list_collections()
         assert refused.value.code == 1400, "a certificate takes no password's place"

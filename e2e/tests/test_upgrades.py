@@ -98,7 +98,9 @@ def test_a_bad_release_is_taken_back_reported_and_given_to_nobody_else(world, pa
     assert (report["outcome"], report["to"], report["from"]) == ("RolledBack", version, VERSION)
     assert report["reason"]
     patched.wait_ready()
-    assert patched.status()["version"] == VERSION and rows(patched) == ROWS
+    # It is what the engine last said of itself, which the failed one may have been.
+    wait_for("the release before to say so", lambda: patched.status()["version"] == VERSION, 60)
+    assert rows(patched) == ROWS
     assert patched.upgrade()["format"] == FORMAT, "nothing keeps the release before from its store"
     fleet = world.cluster.get("-n", OPERATOR_NAMESPACE, "configmap", "upgrade-fleet")["data"]
     assert image in json.loads(fleet["quarantined.json"]), "no other cluster takes it"
