@@ -6,15 +6,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde::{Serialize, de::DeserializeOwned};
 use vectorkeep_crds::status::UpgradeReport;
 
-use super::{
-    identity::Identity,
-    rendering::Rendering,
-    rollout::{Rollout, TakenBack},
-};
+use super::{identity::Identity, rendering::Rendering, rollout::Rollout};
 use crate::{
     observed::Observed,
     settings::Settings,
-    upgrade::{advisories::Advisory, progress::Progress},
+    upgrade::{advisories::Advisory, decision::Decision, fleet::Fleet},
 };
 
 const INPUTS: &str = "inputs";
@@ -39,38 +35,36 @@ pub fn record_name(cluster_id: &str) -> String {
     format!("record-{cluster_id}")
 }
 
-/// What is written down about a rollout.
-#[derive(Debug, Default)]
-pub struct Recorded {
-    /// What was rolled out and found good.
-    pub stable: Option<Rendering>,
-    /// A rollout that was begun and has no verdict yet.
-    pub progress: Option<Progress>,
-    /// Rollouts that are over, newest first.
-    pub history: Vec<UpgradeReport>,
-    /// Advisories that are open, and the latest that were.
-    pub advisories: Vec<Advisory>,
-    /// The last request for a rollout that was answered.
-    pub honoured: Option<String>,
-    /// Fingerprint of a pod template that failed with the release that runs.
-    pub rejected: Option<String>,
-    /// The release that was taken back last, if none was kept since.
-    pub taken_back: Option<TakenBack>,
+/// What was rolled out and found good, if that is written down.
+pub fn stable(record: &ConfigMap) -> Option<Rendering> {
+    Some(Rendering {
+        inputs: plain(record, INPUTS)?,
+        release: entry(record, RELEASE)?,
+        template: entry(record, TEMPLATE)?,
+        files: entry(record, FILES)?,
+    })
 }
 
-impl Recorded {
-    /// Reads a record; what it lacks, or what can't be read, is not there.
-    pub fn read(record: Option<&ConfigMap>) -> Self {
-        let Some(record) = record else { return Self::default() };
-        Self {
-            stable: rendering(record),
-            progress: entry(record, PROGRESS),
-            history: reports(record),
-            advisories: known_advisories(record),
-            honoured: plain(record, HONOURED),
-            rejected: plain(record, REJECTED),
-            taken_back: entry(record, TAKEN_BACK),
-        }
+/// A rollout as far as it is written down, with nothing decided yet. What the record lacks, or what can't be read, is not
+/// there.
+pub fn rollout(record: Option<&ConfigMap>, stable: Rendering, fleet: Fleet) -> Rollout {
+    let none = ConfigMap::default();
+    let record = record.unwrap_or(&none);
+    Rollout {
+        stable,
+        progress: entry(record, PROGRESS),
+        waits_for: String::new(),
+        history: reports(record),
+        advisories: known_advisories(record),
+        honoured: plain(record, HONOURED),
+        rejected: plain(record, REJECTED),
+        taken_back: entry(record, TAKEN_BACK),
+        offer: None,
+        decision: Decision::Nothing,
+        renews: false,
+        unreadable: None,
+        fleet,
+        news: Vec::new(),
     }
 }
 
@@ -147,15 +141,6 @@ pub fn published_client(observed: &Observed) -> Option<&str> {
 /// Whether cert-manager may have been told to write the serving certificate.
 pub fn is_ordered(record: Option<&ConfigMap>) -> bool {
     record.and_then(|record| record.data.as_ref()).is_some_and(|data| data.contains_key(ORDERED))
-}
-
-fn rendering(record: &ConfigMap) -> Option<Rendering> {
-    Some(Rendering {
-        inputs: plain(record, INPUTS)?,
-        release: entry(record, RELEASE)?,
-        template: entry(record, TEMPLATE)?,
-        files: entry(record, FILES)?,
-    })
 }
 
 fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &str) -> Option<T> {

@@ -21,7 +21,7 @@ use vectorkeep_crds::{
 use super::{
     change::Change,
     identity::Identity,
-    record::Recorded,
+    record,
     refusal::Refusal,
     rendering::{Renderer, Rendering, print},
     statefulset,
@@ -138,10 +138,10 @@ pub fn rollout(
     // In any case: an invalid resource must be told so, not hidden by what runs.
     let render = Renderer::new(identity, spec, settings)?;
     let catalog = observed.catalog.as_ref().map_or(&[][..], |catalog| &catalog.spec.releases);
-    let recorded = Recorded::read(observed.custody.record.as_ref());
+    let record = observed.custody.record.as_ref();
     // If the record was lost, the running workload and its configuration stand in for it: losing a record must not restart
     // anything.
-    let (mut stable, begun) = match recorded.stable.or_else(|| Rendering::running(observed, catalog)) {
+    let (mut stable, begun) = match record.and_then(record::stable).or_else(|| Rendering::running(observed, catalog)) {
         Some(stable) => (stable, true),
         None => {
             let release = offer::first(catalog, &spec.upgrade, &fleet)
@@ -159,22 +159,8 @@ pub fn rollout(
         stable.release.format = stable.release.format.min(newest);
     }
     stable.release.format = stable.release.format.max(committed_format(observed));
-    let mut rollout = Rollout {
-        stable,
-        progress: recorded.progress,
-        waits_for: String::new(),
-        history: recorded.history,
-        advisories: recorded.advisories,
-        honoured: recorded.honoured,
-        rejected: recorded.rejected,
-        taken_back: recorded.taken_back,
-        offer: None,
-        decision: Decision::Nothing,
-        renews: false,
-        unreadable: window.as_ref().err().map(Refusal::to_string),
-        fleet,
-        news: Vec::new(),
-    };
+    let mut rollout = record::rollout(record, stable, fleet);
+    rollout.unreadable = window.as_ref().err().map(Refusal::to_string);
     if rollout.stable.inputs != render.inputs() {
         rollout.stable = render.with(rollout.stable.release.clone());
         if let Some(progress) = &mut rollout.progress {
