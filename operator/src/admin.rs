@@ -14,6 +14,8 @@ pub enum EngineView {
     /// Nothing has been heard yet since this operator process started to ask.
     #[default]
     NotAsked,
+    /// Nothing has been heard yet since the engine was started anew; what it said before counts no more.
+    Restarted,
     /// The engine does not answer; what it said before counts no more.
     Silent {
         /// Why, in words without addresses.
@@ -28,8 +30,13 @@ impl EngineView {
     pub fn answer(&self) -> Option<&EngineStatus> {
         match self {
             Self::Answered(status) => Some(status),
-            Self::NotAsked | Self::Silent { .. } => None,
+            Self::NotAsked | Self::Restarted | Self::Silent { .. } => None,
         }
+    }
+
+    /// Whether the engine is just being asked: within seconds it is heard, or silent.
+    pub fn is_awaited(&self) -> bool {
+        matches!(self, Self::NotAsked | Self::Restarted)
     }
 
     /// Whether the difference between two views is worth a reconcile. Times move with every poll.
@@ -38,7 +45,6 @@ impl EngineView {
             (Self::Answered(a), Self::Answered(b)) => {
                 let still = |status: &EngineStatus| {
                     let mut status = EngineStatus::clone(status);
-                    status.heard = None;
                     status.key.last_check = None;
                     if status.key.state == KeyState::Accessible {
                         status.key.last_success = None;
@@ -61,9 +67,6 @@ impl EngineView {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineStatus {
-    /// When it was heard.
-    #[serde(skip)]
-    pub heard: Option<Timestamp>,
     /// Version of the engine.
     pub version: String,
     /// File formats, of an engine that tells them.

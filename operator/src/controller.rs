@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, ResourceQuota, Service, ServiceAccount},
+    core::v1::{ConfigMap, LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     rbac::v1::RoleBinding,
 };
@@ -34,14 +34,15 @@ use vectorkeep_crds::{
 use crate::{
     apply::{ApplyError, Interrupted, Next, apply},
     backoff::{Backoffs, jittered},
+    certificates::TlsMaterial,
     chain::chain,
     isolation::{self, ControlProbe},
     metrics::Metrics,
     notify::{Notifier, ledger},
     observe::{ObserveError, observe},
-    observed::Other,
-    plan::{Plan, identity::Identity, plan},
-    poller::{Poller, Reach},
+    observed::{Observed, Other},
+    plan::{Plan, certificates::operator_client, identity::Identity, plan},
+    poller::{Poller, Reach, Run},
     report::{ReportError, report},
     secret_watch::SecretWatch,
     settings::Settings,
@@ -207,7 +208,7 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
     let now = Timestamp::now();
     let namespace = object.namespace.as_deref().unwrap_or_default();
     let owner = ObjectRef::new(&object.name).within(namespace);
-    let view = |identity: &Identity| context.poller.view(&identity.cluster_id, &owner);
+    let view = |identity: &Identity, pod: Option<&Pod>| context.poller.view(&identity.cluster_id, &owner, Run::of(pod));
     let (client, settings) = (&context.client, &context.settings);
     let control = context.control.view();
     let others = |identity: &Identity| context.others(identity);
@@ -222,7 +223,7 @@ async fn steps(object: &ObjectRef<VectorCluster>, context: &Context) -> Result<A
         context.notifier.owe(dispatch);
     }
     let plan = plan(&observed, settings, now);
-    context.follow(object, &plan);
+    context.follow(object, &plan, &observed);
     let applied = match apply(client, settings, &observed, plan, now).await {
         Ok(applied) => applied,
         Err(interrupted) => {
@@ -252,16 +253,25 @@ impl Context {
     }
 
     /// Lets poller and secret watch follow what was decided.
-    fn follow(&self, object: &ObjectRef<VectorCluster>, plan: &Plan) {
+    fn follow(&self, object: &ObjectRef<VectorCluster>, plan: &Plan, observed: &Observed) {
         match plan {
             Plan::Converge(desired) => {
                 self.secrets.track(&desired.identity);
-                if let Some(material) = desired.certificates.operator_client.material() {
-                    self.poller.track(&desired.identity, material);
-                }
+                self.ask(&desired.identity, desired.certificates.operator_client.material(), observed);
+            }
+            // What serves goes on serving, and is asked on.
+            Plan::Refuse(_) => {
+                let identity = Identity::of(&observed.cluster, &self.settings.installation_id);
+                self.ask(&identity, operator_client(&identity, observed).as_ref(), observed);
             }
             Plan::TearDown(_) | Plan::LetGo => self.leave(object),
-            Plan::Claim(_) | Plan::Wait(_) | Plan::Refuse(_) => {}
+            Plan::Claim(_) | Plan::Wait(_) => {}
+        }
+    }
+
+    fn ask(&self, identity: &Identity, material: Option<&TlsMaterial>, observed: &Observed) {
+        if let Some(material) = material {
+            self.poller.track(identity, material, Run::of(observed.pod()));
         }
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Namespace, Secret},
+        core::v1::{Namespace, Pod, Secret},
         networking::v1::NetworkPolicy,
         rbac::v1::RoleBinding,
     },
@@ -65,7 +65,7 @@ pub async fn observe(
     settings: &Settings,
     namespace: &str,
     name: &str,
-    engine: impl FnOnce(&Identity) -> EngineView,
+    engine: impl FnOnce(&Identity, Option<&Pod>) -> EngineView,
     control: BTreeMap<String, bool>,
     others: impl FnOnce(&Identity) -> Vec<Other>,
 ) -> Result<Option<Observed>, ObserveError> {
@@ -92,7 +92,7 @@ pub async fn observe(
     Ok(Some(Observed {
         publisher_binding: get(client, &identity.owner_namespace, &publisher).await?,
         custody,
-        engine: engine(&identity),
+        engine: engine(&identity, children.as_ref().and_then(|children| children.pod.as_ref())),
         others: others(&identity),
         canaries: canaries(client, settings).await?,
         control,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{
@@ -47,6 +48,20 @@ pub struct Observed {
     pub control: BTreeMap<String, bool>,
     /// A few other clusters, whose engines this one must not reach.
     pub others: Vec<Other>,
+}
+
+impl Observed {
+    /// The engine's pod, as far as it can be read.
+    pub fn pod(&self) -> Option<&Pod> {
+        self.children.as_ref()?.pod.as_ref()
+    }
+
+    /// Since when that pod is ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let conditions = self.pod()?.status.as_ref()?.conditions.as_ref()?;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+        Some(ready.last_transition_time.as_ref()?.0)
+    }
 }
 
 /// Another cluster of the installation.

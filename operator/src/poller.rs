@@ -13,8 +13,8 @@ use std::{
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
@@ -68,8 +68,26 @@ struct Shared {
 struct Polled {
     owner: ObjectRef<VectorCluster>,
     material: TlsMaterial,
+    /// Whose words the view is.
+    run: Run,
     view: EngineView,
     task: AbortHandle,
+}
+
+/// One run of an engine's container. What was said before it began counts no more: it may be another release's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    pod: Option<String>,
+    restarts: i32,
+}
+
+impl Run {
+    /// The run that is seen, if there is a pod.
+    pub fn of(pod: Option<&Pod>) -> Self {
+        let status = pod.and_then(|pod| pod.status.as_ref());
+        let container = status.and_then(|status| status.container_statuses.iter().flatten().next());
+        Self { pod: pod.and_then(Pod::uid), restarts: container.map_or(0, |container| container.restart_count) }
+    }
 }
 
 /// Why an engine was not heard. The words end up in a status: no addresses, no names of others.
@@ -110,8 +128,8 @@ impl Poller {
     }
 
     /// Asks the engine of a cluster from now on, showing `material`. Asking twice changes nothing; another
-    /// certificate takes the place of the one before.
-    pub fn track(&self, identity: &Identity, material: &TlsMaterial) {
+    /// certificate takes the place of the one before. The answers of an engine that was not asked before are those of `run`.
+    pub fn track(&self, identity: &Identity, material: &TlsMaterial, run: Run) {
         let mut clusters = self.shared.lock();
         if clusters.get(&identity.cluster_id).is_some_and(|polled| polled.material == *material) {
             return;
@@ -123,7 +141,13 @@ impl Poller {
                 return;
             }
         };
-        let before = clusters.remove(&identity.cluster_id);
+        let (run, view) = match clusters.remove(&identity.cluster_id) {
+            Some(before) => {
+                before.task.abort();
+                (before.run, before.view)
+            }
+            None => (run, EngineView::NotAsked),
+        };
         let task =
             tokio::spawn(poll(Arc::clone(&self.shared), identity.cluster_id.clone(), identity.engine_host(), config));
         clusters.insert(
@@ -131,12 +155,8 @@ impl Poller {
             Polled {
                 owner: ObjectRef::new(&identity.owner_name).within(&identity.owner_namespace),
                 material: material.clone(),
-                view: before
-                    .map(|before| {
-                        before.task.abort();
-                        before.view
-                    })
-                    .unwrap_or_default(),
+                run,
+                view,
                 task: task.abort_handle(),
             },
         );
@@ -158,10 +178,16 @@ impl Poller {
         matches!(self.shared.lock().get(cluster_id).map(|polled| &polled.view), Some(EngineView::Answered(_)))
     }
 
-    /// What the engine of a cluster last said, for the resource that it serves and no other.
-    pub fn view(&self, cluster_id: &str, owner: &ObjectRef<VectorCluster>) -> EngineView {
-        match self.shared.lock().get(cluster_id) {
-            Some(polled) if polled.owner == *owner => polled.view.clone(),
+    /// What the engine of a cluster last said in `run`, for the resource that it serves and no other. From now on, nothing
+    /// else counts.
+    pub fn view(&self, cluster_id: &str, owner: &ObjectRef<VectorCluster>, run: Run) -> EngineView {
+        match self.shared.lock().get_mut(cluster_id) {
+            Some(polled) if polled.owner == *owner => {
+                if polled.run != run {
+                    (polled.run, polled.view) = (run, EngineView::Restarted);
+                }
+                polled.view.clone()
+            }
             _ => EngineView::NotAsked,
         }
     }
@@ -173,9 +199,17 @@ impl Shared {
         self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, cluster_id: &str, view: EngineView) {
+    /// The run that is asked next, and whether it was heard.
+    fn asked(&self, cluster_id: &str) -> (Run, bool) {
+        let clusters = self.lock();
+        let polled = clusters.get(cluster_id);
+        polled.map(|it| (it.run.clone(), it.view.answer().is_some())).unwrap_or_default()
+    }
+
+    /// Notes what became of a question that was asked in `run`.
+    fn hear(&self, cluster_id: &str, run: &Run, view: EngineView) {
         let mut clusters = self.lock();
-        let Some(polled) = clusters.get_mut(cluster_id) else {
+        let Some(polled) = clusters.get_mut(cluster_id).filter(|polled| polled.run == *run) else {
             return;
         };
         let changed = view.differs_from(&polled.view);
@@ -190,30 +224,29 @@ impl Shared {
 async fn poll(shared: Arc<Shared>, cluster_id: String, host: String, config: Arc<ClientConfig>) {
     let mut missed = 0u32;
     loop {
+        let (run, heard);
         let answer = {
             let Ok(_permit) = shared.permits.acquire().await else {
                 return;
             };
+            (run, heard) = shared.asked(&cluster_id);
             tokio::time::timeout(DEADLINE, ask(&shared.reach, &cluster_id, &host, &config))
                 .await
                 .unwrap_or(Err(AskError::Deadline))
         };
         shared.metrics.polled(answer.is_ok());
         match answer {
-            Ok(mut status) => {
+            Ok(status) => {
                 missed = 0;
-                status.heard = Some(Timestamp::now());
-                shared.hear(&cluster_id, EngineView::Answered(Box::new(status)));
+                shared.hear(&cluster_id, &run, EngineView::Answered(Box::new(status)));
             }
             Err(error) => {
                 missed += 1;
                 tracing::debug!(cluster = cluster_id, %error, missed, "the engine was not heard");
                 // One lost packet is no news; an engine that was never heard is silent at once.
-                let heard =
-                    matches!(shared.lock().get(&cluster_id).map(|polled| &polled.view), Some(EngineView::Answered(_)));
                 if missed > 1 || !heard {
                     let reason = error.to_string();
-                    shared.hear(&cluster_id, EngineView::Silent { reason });
+                    shared.hear(&cluster_id, &run, EngineView::Silent { reason });
                 }
             }
         }
@@ -285,4 +318,61 @@ async fn ask(
         return Err(AskError::WrongCluster);
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sensitive::Sensitive;
+
+    const ID: &str = "vc0123456789abcdef";
+
+    fn owner() -> ObjectRef<VectorCluster> {
+        ObjectRef::new("support").within("acme")
+    }
+
+    fn pod(uid: &str, restarts: i32) -> Run {
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "engine-0", "uid": uid},
+            "status": {"containerStatuses": [{
+                "name": "engine", "image": "e", "imageID": "e", "ready": true, "restartCount": restarts,
+            }]},
+        }))
+        .expect("a pod");
+        Run::of(Some(&pod))
+    }
+
+    fn answer(version: &str) -> EngineView {
+        let status = serde_json::json!({
+            "version": version, "clusterId": ID, "storeId": null, "bootId": "b", "state": "Serving",
+            "key": {"state": "Accessible"}, "servingCertificate": null,
+        });
+        EngineView::Answered(Box::new(serde_json::from_value(status).expect("a status")))
+    }
+
+    #[tokio::test]
+    async fn what_an_engine_said_before_its_pod_or_container_was_replaced_counts_no_more() {
+        let (changed, _calls) = mpsc::unbounded_channel();
+        let reach = Reach { interval: Duration::from_secs(3600), connect_to: None };
+        let poller = Poller::new(reach, changed, Arc::default());
+        let task = tokio::spawn(async {}).abort_handle();
+        let material =
+            TlsMaterial { certificate: String::new(), key: Sensitive::new(Vec::new()), authority: String::new() };
+        let polled = Polled { owner: owner(), material, run: pod("a", 0), view: EngineView::NotAsked, task };
+        poller.shared.lock().insert(ID.to_owned(), polled);
+        let view = |run: Run| poller.view(ID, &owner(), run);
+
+        poller.shared.hear(ID, &pod("a", 0), answer("0.1.1"));
+        assert_eq!(view(pod("a", 0)), answer("0.1.1"));
+        for next in [pod("a", 1), Run::of(None), pod("b", 0)] {
+            let (before, heard) = poller.shared.asked(ID);
+            assert!(heard);
+            assert_eq!(view(next.clone()), EngineView::Restarted);
+            // A question that was under way meanwhile.
+            poller.shared.hear(ID, &before, answer("0.1.1"));
+            assert_eq!(view(next.clone()), EngineView::Restarted);
+            poller.shared.hear(ID, &next, answer("0.1.0"));
+            assert_eq!(view(next), answer("0.1.0"));
+        }
+    }
 }

@@ -16,7 +16,6 @@ use super::{
     role_binding,
 };
 use crate::{
-    admin::EngineView,
     certificates::{TlsMaterial, verify},
     observed::{Observed, SecretSeen},
 };
@@ -140,10 +139,10 @@ fn are_disjoint(a: &str, b: &str) -> bool {
 /// Whether the engine shows another certificate than the one that it is to show, or has not been asked yet, which it is
 /// within seconds. Of one that is silent nobody knows when it will say more.
 fn may_show_another(observed: &Observed, certificates: &Certificates) -> bool {
-    let shown = match &observed.engine {
-        EngineView::NotAsked => return true,
-        view => view.answer().and_then(|status| status.serving_certificate.as_ref()),
-    };
+    if observed.engine.is_awaited() {
+        return true;
+    }
+    let shown = observed.engine.answer().and_then(|status| status.serving_certificate.as_ref());
     let wanted = certificates.serving.certificate().and_then(|certificate| verify::fingerprint(certificate).ok());
     shown.is_some_and(|shown| wanted.is_none_or(|wanted| !shown.sha256.eq_ignore_ascii_case(&wanted)))
 }

@@ -362,6 +362,7 @@ impl Converge<'_> {
                 certificates.next_renewal(),
                 rollout.next_look(settings, now),
                 status::proof_awaited(observed, &boundary, now),
+                status::first_words_awaited(observed, now),
             ]
             .into_iter()
             .flatten()

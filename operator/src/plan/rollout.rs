@@ -267,6 +267,7 @@ fn begin(
         template_differs,
         policy,
         window,
+        unasked: observed.engine.is_awaited(),
         key_withheld: answer(observed).is_some_and(|status| {
             matches!(status.key.state, KeyState::Refused | KeyState::Unreachable | KeyState::Invalid)
         }),
@@ -363,10 +364,9 @@ fn pod_sight(observed: &Observed) -> PodSight<'_> {
     let Some(pod) = &children.pod else { return PodSight::default() };
     let Some(status) = &pod.status else { return PodSight::default() };
     let wanted = children.stateful_set.as_ref().and_then(|set| set.status.as_ref()?.update_revision.as_ref());
-    let ready = status.conditions.iter().flatten().find(|it| it.type_ == "Ready" && it.status == "True");
     let container = status.container_statuses.iter().flatten().next();
     PodSight {
-        ready_since: ready.and_then(|ready| ready.last_transition_time.as_ref()).map(|time| time.0),
+        ready_since: observed.ready_since(),
         current: wanted.is_some() && pod.labels().get("controller-revision-hash") == wanted,
         restarts: container.map_or(0, |container| container.restart_count),
         waiting: container.and_then(|container| container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()),

@@ -243,7 +243,6 @@ impl World {
             "selfTest": {"passed": true, "message": ""},
         }))
         .expect("an answer");
-        let answer = EngineStatus { heard: Some(self.now + SignedDuration::from_secs(1)), ..answer };
         self.observed.engine = EngineView::Answered(Box::new(answer));
     }
 

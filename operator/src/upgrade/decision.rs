@@ -19,6 +19,8 @@ pub struct Situation<'a> {
     pub policy: &'a Upgrade,
     /// Its window; none if what the resource says can't be read. Then it is closed.
     pub window: Option<&'a Window>,
+    /// Whether the engine is just being asked: what it says within seconds counts.
+    pub unasked: bool,
     /// Whether the engine says that it has no key: one that waits for it can't be seen to serve, whatever it runs.
     pub key_withheld: bool,
     /// Whether the cluster serves: what does not serve can't be seen to serve afterwards.
@@ -102,7 +104,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         Opening::Closed(next) => return later(Wait::Window, next),
     };
     // A person may ask for a release that mends what keeps the cluster from serving, or from saying anything.
-    if situation.key_withheld || !(situation.serving || requested) {
+    if situation.unasked || situation.key_withheld || !(situation.serving || requested) {
         return later(Wait::Serving, None);
     }
     if !situation.way_back {
@@ -152,6 +154,7 @@ mod tests {
             template_differs: flags.differs,
             policy: &policy,
             window: Some(&window),
+            unasked: false,
             key_withheld: flags.withheld,
             serving: flags.serving,
             way_back: true,

@@ -93,7 +93,7 @@ pub struct Sight<'a> {
     pub rolled_out: bool,
     /// The pod's part in it.
     pub pod: PodSight<'a>,
-    /// What the engine says.
+    /// What the engine in that pod says.
     pub engine: &'a EngineView,
 }
 
@@ -145,7 +145,7 @@ impl Progress {
 
     /// Takes the rollout on, by what is seen at `now`.
     pub fn advance(mut self, sight: &Sight<'_>, gate_deadline: SignedDuration, now: Timestamp) -> Step {
-        let serving = sight.rolled_out && sight.answer().is_some_and(|it| it.state == EngineState::Serving);
+        let serving = sight.rolled_out && sight.engine.answer().is_some_and(|it| it.state == EngineState::Serving);
         self.count_unavailability(serving, now);
         if self.failure.is_some() {
             return match sight.rolled_out {
@@ -157,7 +157,7 @@ impl Progress {
             };
         }
         // Not heard yet is not silent: an operator that was away, or has just begun to ask, judges nobody by that. Nor by
-        // a workload that could not be written.
+        // a workload that could not be written. But an engine that is started anew again and again runs out of time.
         if !sight.written || *sight.engine == EngineView::NotAsked {
             self.clock = now;
             self.healthy_since = None;
@@ -228,7 +228,7 @@ impl Progress {
                 by_release: pod.current && pod.restarts > 0,
             });
         }
-        let Some(status) = sight.answer() else {
+        let Some(status) = sight.engine.answer() else {
             return Err(later("the engine's answer".to_owned()));
         };
         let settled = pod.ready_since.is_some_and(|since| now - SETTLED >= since);
@@ -301,15 +301,6 @@ impl Progress {
     }
 }
 
-impl<'a> Sight<'a> {
-    /// What the engine in the pod says: not what the one before it said.
-    fn answer(&self) -> Option<&'a EngineStatus> {
-        let status = self.engine.answer()?;
-        let (heard, ready) = (status.heard?, self.pod.ready_since?);
-        (heard > ready).then_some(status)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,9 +346,7 @@ mod tests {
             "selfTest": {"passed": true, "message": ""},
         });
         change(&mut status);
-        let mut status: EngineStatus = serde_json::from_value(status).expect("a status");
-        status.heard = Some(at(1));
-        EngineView::Answered(Box::new(status))
+        EngineView::Answered(Box::new(serde_json::from_value(status).expect("a status")))
     }
 
     fn silent() -> EngineView {
@@ -462,15 +451,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_before_said_counts_neither_for_nor_against() {
-        let EngineView::Answered(mut status) = engine(|status| status["version"] = "1.4.1".into()) else {
-            unreachable!()
-        };
-        status.heard = Some(at(-1));
-        let old = EngineView::Answered(status);
-        assert_eq!(on(progress().advance(&seen(&old, true), DEADLINE, at(60))).failure, None);
-        let same = Progress { to: release("1.4.1"), ..progress() };
-        assert_eq!(on(same.advance(&seen(&old, true), DEADLINE, at(60))).healthy_since, None);
+    fn what_is_started_anew_again_and_again_runs_out_of_time_and_is_never_kept() {
+        let mut waiting = progress();
+        for second in (0..300).step_by(10) {
+            let view = if second % 20 == 0 { EngineView::Restarted } else { good() };
+            waiting = on(waiting.advance(&seen(&view, true), DEADLINE, at(second)));
+            assert_eq!(waiting.failure, None);
+        }
+        assert!(on(waiting.advance(&seen(&EngineView::Restarted, true), DEADLINE, at(300))).blames_release());
     }
 
     #[test]
@@ -483,7 +471,7 @@ mod tests {
         ];
         for change in bad {
             let engine = engine(change);
-            // What an engine says in the first seconds may be what the one before it said.
+            // What an engine says in the first seconds may be what it said before it was ready.
             let early = on(progress().advance(&seen(&engine, true), DEADLINE, at(5)));
             assert_eq!(early.failure, None);
             assert!(on(early.advance(&seen(&engine, true), DEADLINE, at(10))).failure.is_some());

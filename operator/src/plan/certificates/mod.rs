@@ -16,7 +16,10 @@ pub use rotation::{Role, Rotation, has_unreadable_request};
 pub use serving::{Own, Serving, Trust};
 
 use super::{identity::Identity, refusal::Refusal};
-use crate::observed::{Observed, SecretSeen};
+use crate::{
+    certificates::TlsMaterial,
+    observed::{Observed, SecretSeen},
+};
 use request::Lives;
 use rotation::{Asked, Circumstances};
 
@@ -43,6 +46,13 @@ pub fn operator_client_name(cluster_id: &str) -> String {
 /// Name, in the operator's namespace, of the secret with the certificate that clients are given to show.
 pub fn client_name(cluster_id: &str) -> String {
     format!("client-{cluster_id}")
+}
+
+/// The operator's client certificate as it is, whatever is to become of it, if it was made for this very resource.
+pub fn operator_client(identity: &Identity, observed: &Observed) -> Option<TlsMaterial> {
+    let seen = observed.custody.operator_client.as_ref()?;
+    let (namespace, name) = seen.owner.as_ref()?;
+    material(seen).filter(|_| *namespace == identity.owner_namespace && *name == identity.owner_name)
 }
 
 /// What becomes of each certificate of a cluster.

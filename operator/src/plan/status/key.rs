@@ -36,7 +36,7 @@ pub(super) fn report(status: &EngineStatus) -> KeyStatus {
 pub(super) fn accessible(identity: &Identity, observed: &Observed) -> Verdict {
     let status = match &observed.engine {
         EngineView::Answered(status) => status,
-        EngineView::NotAsked => {
+        EngineView::NotAsked | EngineView::Restarted => {
             return Verdict::unknown("EngineNotAsked", "the engine has not been heard yet");
         }
         EngineView::Silent { reason } => {

@@ -5,7 +5,7 @@ mod isolation;
 mod key;
 mod upgrade;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use vectorkeep_crds::{
     identity::{client_uri, connection_secret_name},
@@ -28,6 +28,9 @@ use crate::{
     observed::Observed,
 };
 
+/// So long after its pod became ready an engine is asked in vain before it counts as silent: a few polls.
+const FIRST_WORDS: SignedDuration = SignedDuration::from_secs(10);
+
 /// The status of a cluster that is being served.
 pub fn serving(
     identity: &Identity,
@@ -42,7 +45,7 @@ pub fn serving(
     let isolated = isolation::isolated(observed, boundary);
     let valid = certificates::valid(observed, certificates);
     let awaited = certificates.serving.is_awaited().then_some(&valid);
-    let ready = ready(observed, &key, &isolated, awaited, rolls_out, rollout.stable.release.format);
+    let ready = ready(observed, &key, &isolated, awaited, rolls_out, rollout.stable.release.format, now);
     let verdicts = vec![
         (types::READY, ready.clone()),
         (types::RECONCILING, reconciling(&ready)),
@@ -62,8 +65,11 @@ pub fn serving(
 /// The status of a cluster that can't be served until somebody changes something.
 pub fn refused(identity: &Identity, observed: &Observed, refusal: &Refusal, now: Timestamp) -> VectorClusterStatus {
     let (reason, message) = (refusal.reason(), refusal.to_string());
-    // What serves goes on serving, as it was asked to before.
-    let serving = was_ready(observed) && answer(observed).is_some_and(|it| it.state == EngineState::Serving);
+    // What serves goes on serving, as it was asked to before. Of one that is just being asked, that is not news yet.
+    let serving = match answer(observed) {
+        Some(status) => status.state == EngineState::Serving,
+        None => observed.engine.is_awaited() && was_ready(observed),
+    };
     let ready = match serving {
         true => {
             Verdict::yes("Serving", format!("served as it was before; what the resource says now is not: {message}"))
@@ -166,6 +172,7 @@ fn ready(
     awaited: Option<&Verdict>,
     rolls_out: bool,
     format: i32,
+    now: Timestamp,
 ) -> Verdict {
     let children = observed.children.as_ref();
     let workload = children.and_then(|children| children.stateful_set.as_ref());
@@ -189,7 +196,12 @@ fn ready(
         return Verdict::no("EngineStarting", starting(workload, pod));
     }
     match &observed.engine {
-        EngineView::NotAsked => {
+        EngineView::NotAsked | EngineView::Restarted | EngineView::Silent { .. }
+            if first_words_awaited(observed, now).is_some() =>
+        {
+            Verdict::no("EngineStarting", "the engine's pod is ready, and is being asked how it is")
+        }
+        EngineView::NotAsked | EngineView::Restarted => {
             Verdict::unknown("EngineNotAsked", "the engine runs; the operator has not asked it yet")
         }
         EngineView::Silent { reason } => Verdict::unknown(
@@ -218,6 +230,12 @@ fn ready(
             _ => Verdict::no("EngineLocked", "the engine is locked until its key has answered"),
         },
     }
+}
+
+/// Until when nobody worries that an engine which has just become ready was not heard yet.
+pub fn first_words_awaited(observed: &Observed, now: Timestamp) -> Option<Timestamp> {
+    let until = observed.ready_since()? + FIRST_WORDS;
+    (observed.engine.answer().is_none() && now < until).then_some(until)
 }
 
 /// Why an engine is not there yet, as far as its pod shows it.

@@ -35,11 +35,17 @@ fn a_local_key_is_called_development_only_loudly() {
 }
 
 #[test]
-fn an_engine_that_does_not_answer_is_unknown() {
-    let mut world = World::running(AWS);
-    world.observed.engine = EngineView::Silent { reason: "no connection".into() };
-    assert_eq!(world.condition(types::READY).status, "Unknown");
-    assert_eq!(world.condition(types::KEY_ACCESSIBLE).status, "Unknown");
+fn an_engine_that_does_not_answer_is_unknown_unless_it_has_only_just_become_ready() {
+    for view in [EngineView::NotAsked, EngineView::Silent { reason: "no connection".into() }] {
+        let mut world = World::running(AWS);
+        world.observed.engine = view;
+        let ready = world.condition(types::READY);
+        assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "EngineStarting"));
+        let look = world.desired().next_look.expect("to look again");
+        world.now = look;
+        assert_eq!(world.condition(types::READY).status, "Unknown");
+        assert_eq!(world.condition(types::KEY_ACCESSIBLE).status, "Unknown");
+    }
 }
 
 #[test]
