@@ -1,12 +1,15 @@
 //! The written form of a rollout: what was rolled out last, verbatim, what is being done about it, and what was done.
+//!
+//! An entry that is missing says nothing. One that can't be read is refused, and not written over.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use serde::{Serialize, de::DeserializeOwned};
 use vectorkeep_crds::status::UpgradeReport;
 
-use super::{identity::Identity, rendering::Rendering, rollout::Rollout};
+use super::{identity::Identity, refusal::Refusal, rendering::Rendering, rollout::Rollout};
 use crate::{
     observed::Observed,
     settings::Settings,
@@ -36,36 +39,41 @@ pub fn record_name(cluster_id: &str) -> String {
 }
 
 /// What was rolled out and found good, if that is written down.
-pub fn stable(record: &ConfigMap) -> Option<Rendering> {
-    Some(Rendering {
-        inputs: plain(record, INPUTS)?,
-        release: entry(record, RELEASE)?,
-        template: entry(record, TEMPLATE)?,
-        files: entry(record, FILES)?,
-    })
+pub fn stable(record: &ConfigMap) -> Result<Option<Rendering>, Refusal> {
+    match (plain(record, INPUTS), entry(record, RELEASE)?, entry(record, TEMPLATE)?, entry(record, FILES)?) {
+        (Some(inputs), Some(release), Some(template), Some(files)) => {
+            Ok(Some(Rendering { inputs, release, template, files }))
+        }
+        // What runs then is what is being tried, and can't stand for what ran before.
+        _ if plain(record, PROGRESS).is_some() => Err(Refusal::Record {
+            name: record.name_any(),
+            entry: PROGRESS,
+            problem: format!("{INPUTS}, {RELEASE}, {TEMPLATE} and {FILES} have to say beside it what ran before"),
+        }),
+        _ => Ok(None),
+    }
 }
 
-/// A rollout as far as it is written down, with nothing decided yet. What the record lacks, or what can't be read, is not
-/// there.
-pub fn rollout(record: Option<&ConfigMap>, stable: Rendering, fleet: Fleet) -> Rollout {
+/// A rollout as far as it is written down, with nothing decided yet.
+pub fn rollout(record: Option<&ConfigMap>, stable: Rendering, fleet: Fleet) -> Result<Rollout, Refusal> {
     let none = ConfigMap::default();
     let record = record.unwrap_or(&none);
-    Rollout {
+    Ok(Rollout {
         stable,
-        progress: entry(record, PROGRESS),
+        progress: entry(record, PROGRESS)?,
         waits_for: String::new(),
-        history: reports(record),
-        advisories: known_advisories(record),
+        history: entry(record, HISTORY_ENTRY)?.unwrap_or_default(),
+        advisories: entry(record, ADVISORIES)?.unwrap_or_default(),
         honoured: plain(record, HONOURED),
         rejected: plain(record, REJECTED),
-        taken_back: entry(record, TAKEN_BACK),
+        taken_back: entry(record, TAKEN_BACK)?,
         offer: None,
         decision: Decision::Nothing,
         renews: false,
         unreadable: None,
         fleet,
         news: Vec::new(),
-    }
+    })
 }
 
 /// What is remembered beside a rollout.
@@ -116,14 +124,14 @@ pub fn record(identity: &Identity, rollout: &Rollout, memo: &Memo<'_>, settings:
     }
 }
 
-/// Rollouts that are over, as they are written down, newest first.
+/// Rollouts that are over, as far as that can be read, newest first.
 pub fn reports(record: &ConfigMap) -> Vec<UpgradeReport> {
-    entry(record, HISTORY_ENTRY).unwrap_or_default()
+    entry(record, HISTORY_ENTRY).ok().flatten().unwrap_or_default()
 }
 
-/// Advisories that are open, and the latest that were, as they are written down.
+/// Advisories that are open, and the latest that were, as far as that can be read.
 pub fn known_advisories(record: &ConfigMap) -> Vec<Advisory> {
-    entry(record, ADVISORIES).unwrap_or_default()
+    entry(record, ADVISORIES).ok().flatten().unwrap_or_default()
 }
 
 /// Fingerprints of the serving CAs that the customer was last given.
@@ -143,8 +151,13 @@ pub fn is_ordered(record: Option<&ConfigMap>) -> bool {
     record.and_then(|record| record.data.as_ref()).is_some_and(|data| data.contains_key(ORDERED))
 }
 
-fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &str) -> Option<T> {
-    serde_json::from_str(record.data.as_ref()?.get(key)?).ok()
+fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &'static str) -> Result<Option<T>, Refusal> {
+    let Some(text) = record.data.as_ref().and_then(|data| data.get(key)) else { return Ok(None) };
+    serde_json::from_str(text).map(Some).map_err(|problem| Refusal::Record {
+        name: record.name_any(),
+        entry: key,
+        problem: problem.to_string(),
+    })
 }
 
 fn plain(record: &ConfigMap, key: &str) -> Option<String> {

@@ -41,6 +41,19 @@ pub enum Refusal {
         /// The minor line that the resource names.
         line: Option<String>,
     },
+    /// What the operator wrote down about the cluster can't be read any more.
+    #[error(
+        "the operator's ConfigMap {name}: the entry {entry} can't be read ({problem}); an administrator has to restore it, \
+         or to delete that entry and go on without what it said. Until then nothing of the cluster is changed"
+    )]
+    Record {
+        /// The ConfigMap, in the operator's namespace.
+        name: String,
+        /// The entry.
+        entry: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An ARN is malformed.
     #[error("spec.encryption.aws: {0}")]
     Arn(#[from] ArnError),
@@ -61,6 +74,7 @@ impl Refusal {
             Self::NamespaceNotOwned { .. } => "NamespaceNotOwned",
             Self::Egress { .. } => "EgressRefused",
             Self::NoRelease { .. } => "NoRelease",
+            Self::Record { .. } => "RecordUnreadable",
             Self::Arn(_) | Self::Field { .. } => "InvalidSpec",
         }
     }

@@ -141,7 +141,8 @@ pub fn rollout(
     let record = observed.custody.record.as_ref();
     // If the record was lost, the running workload and its configuration stand in for it: losing a record must not restart
     // anything.
-    let (mut stable, begun) = match record.and_then(record::stable).or_else(|| Rendering::running(observed, catalog)) {
+    let written = record.map(record::stable).transpose()?.flatten();
+    let (mut stable, begun) = match written.or_else(|| Rendering::running(observed, catalog)) {
         Some(stable) => (stable, true),
         None => {
             let release = offer::first(catalog, &spec.upgrade, &fleet)
@@ -159,7 +160,7 @@ pub fn rollout(
         stable.release.format = stable.release.format.min(newest);
     }
     stable.release.format = stable.release.format.max(committed_format(observed));
-    let mut rollout = record::rollout(record, stable, fleet);
+    let mut rollout = record::rollout(record, stable, fleet)?;
     rollout.unreadable = window.as_ref().err().map(Refusal::to_string);
     if rollout.stable.inputs != render.inputs() {
         rollout.stable = render.with(rollout.stable.release.clone());

@@ -249,3 +249,34 @@ async fn what_cannot_be_served_yet_cannot_be_changed() {
         .expect("accepted");
     world.clean_up().await;
 }
+
+#[tokio::test]
+async fn a_record_that_somebody_damaged_is_named_and_kept_and_a_new_operator_knows_what_serves() {
+    let world = World::new().await;
+    let (operator, engines) = ready(&world, AWS).await;
+    let records: Api<ConfigMap> = Api::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
+    let name = format!("record-{}", world.cluster_id("support"));
+    let edit = async |patch: Value| {
+        let patch = Patch::Merge(json!({ "data": patch }));
+        records.patch(&name, &PatchParams::default(), &patch).await.expect("written").data
+    };
+    let damaged = edit(json!({"history.json": "[{\"from\": 7,}]"})).await;
+    let stalled = world.until_condition("support", "Stalled", "True", "RecordUnreadable").await;
+    for part in [name.as_str(), "history.json", "delete that entry"] {
+        assert!(stalled.message.contains(part), "{}", stalled.message);
+    }
+    world.until_condition("support", "Ready", "True", "Serving").await;
+
+    operator.kill();
+    world.delete_status("support");
+    let operator = world.start(&Flags { connect_to: Some(engines.address()), ..Flags::default() });
+    world.until_condition("support", "Ready", "True", "Serving").await;
+    world.until_condition("support", "Stalled", "True", "RecordUnreadable").await;
+    assert_eq!(records.get(&name).await.expect("there").data, damaged);
+
+    edit(json!({"history.json": null})).await;
+    world.until_condition("support", "Stalled", "False", "Settled").await;
+    world.until_condition("support", "Ready", "True", "Serving").await;
+    assert_clean(&world, &operator).await;
+    world.clean_up().await;
+}

@@ -484,3 +484,75 @@ fn what_found_no_node_is_not_tried_again_in_the_same_window_but_another_image_is
     releases[1].image = releases[1].image.replace("sha256:", "sha256:f");
     assert_eq!(world.desired().news[0].0, "UpgradeStarted");
 }
+
+#[test]
+fn a_damaged_record_is_named_and_kept_and_what_serves_goes_on_serving() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.settle();
+    world.pass(20);
+    world.start_engine();
+    world.soak();
+    assert_eq!(world.upgrade().history.len(), 1);
+    let whole = world.observed.custody.record.clone().expect("a record");
+    let stable = ["release.json", "template.json", "files.json"];
+    for entry in stable.into_iter().chain(["upgrade.json", "history.json", "advisories.json", "takenBack.json"]) {
+        let record = world.observed.custody.record.insert(whole.clone());
+        record.data.get_or_insert_default().insert(entry.into(), "[{\"from\": 7,}]".into());
+        let Plan::Refuse(Refused { refusal, status }) = world.plan() else { panic!("{entry} is written over") };
+        assert_eq!(refusal.reason(), "RecordUnreadable");
+        let told = |type_: &str| status.conditions.iter().find(|it| it.type_ == type_).expect("told").clone();
+        assert_eq!((told(types::READY).status.as_str(), told(types::STALLED).status.as_str()), ("True", "True"));
+        for part in [entry, &whole.name_any()] {
+            assert!(told(types::STALLED).message.contains(part), "{part}");
+        }
+        // What is just being asked serves as before; what is silent doesn't; and what serves again, serves.
+        let answer = std::mem::replace(&mut world.observed.engine, EngineView::Restarted);
+        assert_eq!(world.condition(types::READY).status, "True");
+        world.observed.engine = EngineView::Silent { reason: "no connection".into() };
+        let Plan::Refuse(Refused { status, .. }) = world.plan() else { panic!("not refused") };
+        let before = world.observed.cluster.status.replace(status);
+        assert_eq!(world.condition(types::READY).status, "False");
+        world.observed.engine = answer;
+        assert_eq!(world.condition(types::READY).status, "True");
+        world.observed.cluster.status = before;
+        // The remedy: without that entry, everything else stays as it is.
+        let record = world.observed.custody.record.as_mut().expect("a record");
+        record.data.get_or_insert_default().remove(entry);
+        assert!(world.desired().stateful_set.is_keep(), "{entry}");
+        world.settle();
+        assert_eq!(world.version(), "0.1.1");
+        assert_eq!(world.upgrade().history.len(), usize::from(entry != "history.json"));
+    }
+}
+
+#[test]
+fn what_is_being_tried_never_stands_for_what_ran_before() {
+    let mut world = offered(IN_WINDOW, &["0.1.0", "0.1.1"]);
+    world.settle();
+    assert_eq!(world.version(), "0.1.1");
+    let record = world.observed.custody.record.as_mut().expect("a record");
+    record.data.get_or_insert_default().remove("template.json").expect("there");
+    let Plan::Refuse(Refused { refusal, .. }) = world.plan() else { panic!("there is no way back any more") };
+    assert!(refusal.to_string().contains("upgrade.json"), "{refusal}");
+    world.observed.custody.record.as_mut().and_then(|it| it.data.as_mut()).expect("data").remove("upgrade.json");
+    assert!(world.desired().stateful_set.is_keep());
+}
+
+#[test]
+fn nothing_is_begun_before_an_engine_was_asked_not_even_on_request() {
+    let mut world = World::running(AWS);
+    world.observed.catalog = Some(catalog(&["0.1.0", "0.1.1"]));
+    world
+        .observed
+        .cluster
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert("vectorkeep.dev/upgrade-now".into(), "x".into());
+    for view in [EngineView::NotAsked, EngineView::Restarted] {
+        let answer = std::mem::replace(&mut world.observed.engine, view);
+        assert!(world.desired().news.is_empty(), "its key may be withheld");
+        world.observed.engine = answer;
+    }
+    assert_eq!(world.desired().news[0].0, "UpgradeStarted");
+}
