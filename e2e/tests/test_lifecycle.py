@@ -21,6 +21,14 @@ def fresh(world, request):
     tenant.delete()
 
 
+def warnings(world, tenant) -> list[tuple[str, str]]:
+    """Events of type Warning about the tenant's VectorCluster: reason and note."""
+    events = world.cluster.get("-n", tenant.namespace, "events")["items"]
+    about = [event for event in events if event["involvedObject"]["name"] == tenant.name]
+    assert about, "the operator tells of what it does"
+    return [(event["reason"], event["message"]) for event in about if event["type"] == "Warning"]
+
+
 def test_a_refused_key_is_explained_and_creation_completes_when_it_is_allowed(fresh, tmp_path):
     fresh.create_key()
     fresh.simulator.call("PUT", f"/keys/{fresh.key}/policy", {"Version": "2012-10-17", "Statement": []})
@@ -57,6 +65,7 @@ def test_edits_deletion_and_re_creation_converge_with_the_data_that_the_policy_k
     fresh.create_key()
     fresh.apply()
     fresh.wait_ready()
+    assert warnings(world, fresh) == [], "nothing went wrong"
     with Client(fresh) as access:
         client = access.connect()
         client.create_collection("kept", dimension=4)
@@ -75,6 +84,7 @@ def test_edits_deletion_and_re_creation_converge_with_the_data_that_the_policy_k
                           json.dumps({"spec": {"encryption": {"checkInterval": "5s"}}}))
     wait_for("Ready again", lambda: fresh.status().get("observedGeneration", 0) > 1, 60)
     fresh.wait_ready()
+    assert warnings(world, fresh) == [], "a pod that is replaced on purpose worries nobody"
 
     fresh.delete()
     assert world.cluster.exists("-n", fresh.data_plane, "pvc", "engine-data")

@@ -71,9 +71,7 @@ pub fn refused(identity: &Identity, observed: &Observed, refusal: &Refusal, now:
         None => observed.engine.is_awaited() && was_ready(observed),
     };
     let ready = match serving {
-        true => {
-            Verdict::yes("Serving", format!("served as it was before; what the resource says now is not: {message}"))
-        }
+        true => Verdict::yes("Serving", format!("served as it was before, and nothing of it is changed: {message}")),
         false => Verdict::no(reason, message.clone()),
     };
     let verdicts = vec![
