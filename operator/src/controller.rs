@@ -260,12 +260,15 @@ impl Context {
                 self.ask(&desired.identity, desired.certificates.operator_client.material(), observed);
             }
             // What serves goes on serving, and is asked on.
-            Plan::Refuse(_) => {
-                let identity = Identity::of(&observed.cluster, &self.settings.installation_id);
-                self.ask(&identity, operator_client(&identity, observed).as_ref(), observed);
-            }
+            Plan::Refuse(_) | Plan::Wait(_) => match operator_client(observed) {
+                Some(material) => {
+                    let identity = Identity::of(&observed.cluster, &self.settings.installation_id);
+                    self.ask(&identity, Some(&material), observed);
+                }
+                None => self.poller.forget_owner(object),
+            },
             Plan::TearDown(_) | Plan::LetGo => self.leave(object),
-            Plan::Claim(_) | Plan::Wait(_) => {}
+            Plan::Claim(_) => {}
         }
     }
 

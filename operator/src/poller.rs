@@ -128,10 +128,13 @@ impl Poller {
     }
 
     /// Asks the engine of a cluster from now on, showing `material`. Asking twice changes nothing; another
-    /// certificate takes the place of the one before. The answers of an engine that was not asked before are those of `run`.
+    /// certificate takes the place of the one before. What an engine says that this resource has not asked before, it says
+    /// in `run`.
     pub fn track(&self, identity: &Identity, material: &TlsMaterial, run: Run) {
+        let owner = ObjectRef::new(&identity.owner_name).within(&identity.owner_namespace);
         let mut clusters = self.shared.lock();
-        if clusters.get(&identity.cluster_id).is_some_and(|polled| polled.material == *material) {
+        let before = clusters.get(&identity.cluster_id);
+        if before.is_some_and(|before| before.material == *material && before.owner == owner) {
             return;
         }
         let config = match tls::client(material) {
@@ -141,24 +144,19 @@ impl Poller {
                 return;
             }
         };
-        let (run, view) = match clusters.remove(&identity.cluster_id) {
-            Some(before) => {
-                before.task.abort();
-                (before.run, before.view)
-            }
+        let before = clusters.remove(&identity.cluster_id);
+        if let Some(before) = &before {
+            before.task.abort();
+        }
+        let (run, view) = match before.filter(|before| before.owner == owner) {
+            Some(before) => (before.run, before.view),
             None => (run, EngineView::NotAsked),
         };
         let task =
             tokio::spawn(poll(Arc::clone(&self.shared), identity.cluster_id.clone(), identity.engine_host(), config));
         clusters.insert(
             identity.cluster_id.clone(),
-            Polled {
-                owner: ObjectRef::new(&identity.owner_name).within(&identity.owner_namespace),
-                material: material.clone(),
-                run,
-                view,
-                task: task.abort_handle(),
-            },
+            Polled { owner, material: material.clone(), run, view, task: task.abort_handle() },
         );
     }
 
@@ -322,13 +320,41 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
     use super::*;
-    use crate::sensitive::Sensitive;
+    use crate::certificates::{AuthorityRequest, issue};
 
     const ID: &str = "vc0123456789abcdef";
 
-    fn owner() -> ObjectRef<VectorCluster> {
-        ObjectRef::new("support").within("acme")
+    fn identity(owner: &str) -> Identity {
+        Identity {
+            cluster_id: ID.into(),
+            namespace: format!("vk-{ID}"),
+            owner_namespace: "acme".into(),
+            owner_name: owner.into(),
+            owner_uid: "uid".into(),
+        }
+    }
+
+    /// A poller that asks nobody: its tasks run when a test waits, and none does.
+    fn poller() -> Poller {
+        let reach = Reach { interval: Duration::from_secs(3600), connect_to: Some(([127, 0, 0, 1], 9).into()) };
+        Poller::new(reach, mpsc::unbounded_channel().0, Arc::default())
+    }
+
+    fn material() -> TlsMaterial {
+        let request = AuthorityRequest {
+            common_name: "test".into(),
+            lifetime: SignedDuration::from_hours(1),
+            own_dns: vec!["test".into()],
+            further_dns: Vec::new(),
+        };
+        issue::authority(&request, Timestamp::now()).expect("a certificate")
+    }
+
+    fn view(poller: &Poller, owner: &str, run: &Run) -> EngineView {
+        poller.view(ID, &ObjectRef::new(owner).within("acme"), run.clone())
     }
 
     fn pod(uid: &str, restarts: i32) -> Run {
@@ -352,27 +378,41 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_engine_said_before_its_pod_or_container_was_replaced_counts_no_more() {
-        let (changed, _calls) = mpsc::unbounded_channel();
-        let reach = Reach { interval: Duration::from_secs(3600), connect_to: None };
-        let poller = Poller::new(reach, changed, Arc::default());
-        let task = tokio::spawn(async {}).abort_handle();
-        let material =
-            TlsMaterial { certificate: String::new(), key: Sensitive::new(Vec::new()), authority: String::new() };
-        let polled = Polled { owner: owner(), material, run: pod("a", 0), view: EngineView::NotAsked, task };
-        poller.shared.lock().insert(ID.to_owned(), polled);
-        let view = |run: Run| poller.view(ID, &owner(), run);
-
-        poller.shared.hear(ID, &pod("a", 0), answer("0.1.1"));
-        assert_eq!(view(pod("a", 0)), answer("0.1.1"));
+        let poller = poller();
+        let (first, material) = (pod("a", 0), material());
+        poller.track(&identity("support"), &material, first.clone());
+        assert_eq!(view(&poller, "support", &first), EngineView::NotAsked);
+        poller.shared.hear(ID, &first, answer("0.1.1"));
+        assert_eq!(view(&poller, "support", &first), answer("0.1.1"));
         for next in [pod("a", 1), Run::of(None), pod("b", 0)] {
             let (before, heard) = poller.shared.asked(ID);
             assert!(heard);
-            assert_eq!(view(next.clone()), EngineView::Restarted);
-            // A question that was under way meanwhile.
+            assert_eq!(view(&poller, "support", &next), EngineView::Restarted);
+            // A question that was under way meanwhile, and a reconcile that asks for the same again.
             poller.shared.hear(ID, &before, answer("0.1.1"));
-            assert_eq!(view(next.clone()), EngineView::Restarted);
+            poller.track(&identity("support"), &material, next.clone());
+            assert_eq!(view(&poller, "support", &next), EngineView::Restarted);
             poller.shared.hear(ID, &next, answer("0.1.0"));
-            assert_eq!(view(next), answer("0.1.0"));
+            assert_eq!(view(&poller, "support", &next), answer("0.1.0"));
         }
+    }
+
+    #[tokio::test]
+    async fn another_certificate_changes_no_words_and_another_owner_inherits_none() {
+        let poller = poller();
+        let (run, first) = (pod("a", 0), material());
+        poller.track(&identity("support"), &first, run.clone());
+        poller.shared.hear(ID, &run, answer("0.1.0"));
+        poller.track(&identity("support"), &material(), run.clone());
+        assert_eq!(view(&poller, "support", &run), answer("0.1.0"));
+        assert_eq!(view(&poller, "heir", &run), EngineView::NotAsked);
+
+        poller.track(&identity("heir"), &first, run.clone());
+        poller.track(&identity("heir"), &first, run.clone());
+        assert_eq!(view(&poller, "support", &run), EngineView::NotAsked);
+        poller.shared.hear(ID, &run, answer("0.1.0"));
+        assert_eq!(view(&poller, "heir", &run), answer("0.1.0"));
+        poller.forget_owner(&ObjectRef::new("support").within("acme"));
+        assert!(poller.answers(ID), "it is another's by now");
     }
 }

@@ -64,7 +64,7 @@ pub enum Plan {
     Refuse(Refused),
     /// Make sure of the namespace and of the right to work in it; what it holds can only be read then.
     Claim(Box<Foundation>),
-    /// Wait for a namespace of ours that is on its way out.
+    /// Wait for a namespace of ours that is on its way out, or for an engine's word.
     Wait(VectorClusterStatus),
     /// Make everything as it should be.
     Converge(Box<Desired>),
@@ -213,9 +213,7 @@ pub fn plan(observed: &Observed, settings: &Settings, now: Timestamp) -> Plan {
 }
 
 fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
-    // What the resource says is judged before anything is made for it.
-    let rollout = rollout::rollout(identity, observed, settings, now)?;
-    let boundary = Boundary::plan(identity, observed, settings)?;
+    // Whose it is, first: what is kept under an id that is not this resource's own says nothing to it.
     match namespace::claim(identity, observed.namespace.as_ref()) {
         Claim::Foreign => {
             return Err(Refusal::NamespaceNotOwned {
@@ -239,6 +237,13 @@ fn serve(identity: &Identity, observed: &Observed, settings: &Settings, now: Tim
         }
         Claim::Free | Claim::Ours => {}
     }
+    if rollout::is_known_by_the_engine_alone(observed)? {
+        let message = "nothing that is written down says which release runs; the engine is being asked";
+        return Ok(Plan::Wait(status::waiting(identity, observed, "EngineNotAsked", message, now)));
+    }
+    // What the resource says is judged before anything is made for it.
+    let rollout = rollout::rollout(identity, observed, settings, now)?;
+    let boundary = Boundary::plan(identity, observed, settings)?;
     match &observed.children {
         None => Ok(Plan::Claim(Box::new(foundation(identity, observed, settings, now)))),
         Some(children) => {

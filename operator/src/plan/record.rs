@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::error::Category;
 use vectorkeep_crds::status::UpgradeReport;
 
 use super::{identity::Identity, refusal::Refusal, rendering::Rendering, rollout::Rollout};
@@ -156,8 +157,18 @@ fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &'static str) -> Result<O
     serde_json::from_str(text).map(Some).map_err(|problem| Refusal::Record {
         name: record.name_any(),
         entry: key,
-        problem: problem.to_string(),
+        problem: describe(&problem),
     })
+}
+
+/// What is wrong with an entry and where, without a word of what it says.
+fn describe(problem: &serde_json::Error) -> String {
+    let what = match problem.classify() {
+        Category::Data => "not of the form that belongs there",
+        Category::Eof => "cut off",
+        Category::Syntax | Category::Io => "not JSON",
+    };
+    format!("{what}, line {} column {}", problem.line(), problem.column())
 }
 
 fn plain(record: &ConfigMap, key: &str) -> Option<String> {

@@ -19,6 +19,7 @@ use vectorkeep_crds::{
 };
 
 use super::{
+    certificates::operator_client,
     change::Change,
     identity::Identity,
     record,
@@ -137,12 +138,9 @@ pub fn rollout(
     let fleet = Fleet::read(observed.custody.fleet.as_ref());
     // In any case: an invalid resource must be told so, not hidden by what runs.
     let render = Renderer::new(identity, spec, settings)?;
-    let catalog = observed.catalog.as_ref().map_or(&[][..], |catalog| &catalog.spec.releases);
+    let catalog = releases(observed);
     let record = observed.custody.record.as_ref();
-    // If the record was lost, the running workload and its configuration stand in for it: losing a record must not restart
-    // anything.
-    let written = record.map(record::stable).transpose()?.flatten();
-    let (mut stable, begun) = match written.or_else(|| Rendering::running(observed, catalog)) {
+    let (mut stable, begun) = match known(observed)? {
         Some(stable) => (stable, true),
         None => {
             let release = offer::first(catalog, &spec.upgrade, &fleet)
@@ -188,6 +186,24 @@ pub fn rollout(
         None => rollout.fleet.rests(&identity.cluster_id),
     }
     Ok(rollout)
+}
+
+/// What was rolled out and found good, as far as anything says so. If the record was lost, the running workload and its
+/// configuration stand in for it: losing a record must not restart anything.
+fn known(observed: &Observed) -> Result<Option<Rendering>, Refusal> {
+    let written = observed.custody.record.as_ref().map(record::stable).transpose()?.flatten();
+    Ok(written.or_else(|| Rendering::running(observed, releases(observed))))
+}
+
+fn releases(observed: &Observed) -> &[EngineRelease] {
+    observed.catalog.as_ref().map_or(&[], |catalog| &catalog.spec.releases)
+}
+
+/// Whether something runs of which nobody knows what it is before the engine has said it, which is just being asked.
+pub fn is_known_by_the_engine_alone(observed: &Observed) -> Result<bool, Refusal> {
+    let runs = observed.children.as_ref().is_some_and(|children| children.stateful_set.is_some());
+    let asked = observed.engine.is_awaited() && operator_client(observed).is_some();
+    Ok(runs && asked && known(observed)?.is_none())
 }
 
 /// Takes a rollout that was begun on, or ends it.

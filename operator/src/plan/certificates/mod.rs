@@ -48,11 +48,10 @@ pub fn client_name(cluster_id: &str) -> String {
     format!("client-{cluster_id}")
 }
 
-/// The operator's client certificate as it is, whatever is to become of it, if it was made for this very resource.
-pub fn operator_client(identity: &Identity, observed: &Observed) -> Option<TlsMaterial> {
-    let seen = observed.custody.operator_client.as_ref()?;
-    let (namespace, name) = seen.owner.as_ref()?;
-    material(seen).filter(|_| *namespace == identity.owner_namespace && *name == identity.owner_name)
+/// With what the engine is asked, whatever is to become of that certificate; of a namespace that is the resource's own.
+pub fn operator_client(observed: &Observed) -> Option<TlsMaterial> {
+    observed.children.as_ref()?;
+    material(observed.custody.operator_client.as_ref()?)
 }
 
 /// What becomes of each certificate of a cluster.

@@ -90,7 +90,10 @@ fn nobody_takes_the_id_that_another_resource_has_by_its_name_before_that_one_is_
 fn the_data_of_another_namespaces_resource_is_not_taken_over_by_the_same_id() {
     let mut world = World::running("{clusterId: sharedid, encryption: {local: {}}}");
     world.observed.cluster.metadata.namespace = Some("intruder".into());
-    assert!(matches!(world.plan(), Plan::Refuse(_)));
+    let record = world.observed.custody.record.as_mut().expect("a record");
+    record.data.get_or_insert_default().insert("files.json".into(), "\"what another wrote\"".into());
+    let Plan::Refuse(Refused { refusal, .. }) = world.plan() else { panic!("expected a refusal") };
+    assert_eq!(refusal.reason(), "NamespaceNotOwned", "the other's record is none of its business");
 }
 
 #[test]
