@@ -19,7 +19,7 @@ from .harness import cluster as clusters
 from .harness import images, scan, words
 from .harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant, count
 from .harness.kms import KmsSimulator
-from .harness.shell import ROOT, wait_for
+from .harness.shell import ROOT, CommandFailed, wait_for
 
 COLLECTION = "canary_words_collection"
 KEY_REVOKED = 2500
@@ -218,4 +218,7 @@ def passed(summary: dict) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except CommandFailed as error:
+        sys.exit(f"\n{error}")
