@@ -34,7 +34,6 @@ use vectorkeep_crds::{
 use crate::{
     apply::{ApplyError, Interrupted, Next, apply},
     backoff::{Backoffs, jittered},
-    certificates::TlsMaterial,
     chain::chain,
     isolation::{self, ControlProbe},
     metrics::Metrics,
@@ -257,24 +256,20 @@ impl Context {
         match plan {
             Plan::Converge(desired) => {
                 self.secrets.track(&desired.identity);
-                self.ask(&desired.identity, desired.certificates.operator_client.material(), observed);
+                if let Some(material) = desired.certificates.operator_client.material() {
+                    self.poller.track(&desired.identity, material, Run::of(observed.pod()));
+                }
             }
             // What serves goes on serving, and is asked on.
             Plan::Refuse(_) | Plan::Wait(_) => match operator_client(observed) {
                 Some(material) => {
                     let identity = Identity::of(&observed.cluster, &self.settings.installation_id);
-                    self.ask(&identity, Some(&material), observed);
+                    self.poller.track(&identity, &material, Run::of(observed.pod()));
                 }
                 None => self.poller.forget_owner(object),
             },
             Plan::TearDown(_) | Plan::LetGo => self.leave(object),
             Plan::Claim(_) => {}
-        }
-    }
-
-    fn ask(&self, identity: &Identity, material: Option<&TlsMaterial>, observed: &Observed) {
-        if let Some(material) = material {
-            self.poller.track(identity, material, Run::of(observed.pod()));
         }
     }
 

@@ -43,7 +43,7 @@ pub fn record_name(cluster_id: &str) -> String {
 pub fn stable(record: &ConfigMap) -> Result<Option<Rendering>, Refusal> {
     match (plain(record, INPUTS), entry(record, RELEASE)?, entry(record, TEMPLATE)?, entry(record, FILES)?) {
         (Some(inputs), Some(release), Some(template), Some(files)) => {
-            Ok(Some(Rendering { inputs, release, template, files }))
+            Ok(Some(Rendering { inputs: inputs.to_owned(), release, template, files }))
         }
         // What runs then is what is being tried, and can't stand for what ran before.
         _ if plain(record, PROGRESS).is_some() => Err(Refusal::Record {
@@ -65,8 +65,8 @@ pub fn rollout(record: Option<&ConfigMap>, stable: Rendering, fleet: Fleet) -> R
         waits_for: String::new(),
         history: entry(record, HISTORY_ENTRY)?.unwrap_or_default(),
         advisories: entry(record, ADVISORIES)?.unwrap_or_default(),
-        honoured: plain(record, HONOURED),
-        rejected: plain(record, REJECTED),
+        honoured: plain(record, HONOURED).map(str::to_owned),
+        rejected: plain(record, REJECTED).map(str::to_owned),
         taken_back: entry(record, TAKEN_BACK)?,
         offer: None,
         decision: Decision::Nothing,
@@ -137,23 +137,21 @@ pub fn known_advisories(record: &ConfigMap) -> Vec<Advisory> {
 
 /// Fingerprints of the serving CAs that the customer was last given.
 pub fn published_authority(observed: &Observed) -> Option<&str> {
-    let data = observed.custody.record.as_ref()?.data.as_ref()?;
-    data.get(PUBLISHED_AUTHORITY).map(String::as_str)
+    plain(observed.custody.record.as_ref()?, PUBLISHED_AUTHORITY)
 }
 
 /// Fingerprint of the client certificate that the customer was last given.
 pub fn published_client(observed: &Observed) -> Option<&str> {
-    let data = observed.custody.record.as_ref()?.data.as_ref()?;
-    data.get(PUBLISHED_CLIENT).map(String::as_str)
+    plain(observed.custody.record.as_ref()?, PUBLISHED_CLIENT)
 }
 
 /// Whether cert-manager may have been told to write the serving certificate.
 pub fn is_ordered(record: Option<&ConfigMap>) -> bool {
-    record.and_then(|record| record.data.as_ref()).is_some_and(|data| data.contains_key(ORDERED))
+    record.is_some_and(|record| plain(record, ORDERED).is_some())
 }
 
 fn entry<T: DeserializeOwned>(record: &ConfigMap, key: &'static str) -> Result<Option<T>, Refusal> {
-    let Some(text) = record.data.as_ref().and_then(|data| data.get(key)) else { return Ok(None) };
+    let Some(text) = plain(record, key) else { return Ok(None) };
     serde_json::from_str(text).map(Some).map_err(|problem| Refusal::Record {
         name: record.name_any(),
         entry: key,
@@ -171,8 +169,8 @@ fn describe(problem: &serde_json::Error) -> String {
     format!("{what}, line {} column {}", problem.line(), problem.column())
 }
 
-fn plain(record: &ConfigMap, key: &str) -> Option<String> {
-    record.data.as_ref()?.get(key).cloned()
+fn plain<'a>(record: &'a ConfigMap, key: &str) -> Option<&'a str> {
+    record.data.as_ref()?.get(key).map(String::as_str)
 }
 
 /// A value as it is written down.

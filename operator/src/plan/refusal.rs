@@ -41,9 +41,9 @@ pub enum Refusal {
         /// The minor line that the resource names.
         line: Option<String>,
     },
-    /// What the operator wrote down about the cluster can't be read any more.
+    /// What the operator wrote down about the cluster is damaged.
     #[error(
-        "the operator's ConfigMap {name}: the entry {entry} can't be read ({problem}); an administrator has to restore it, \
+        "the operator's ConfigMap {name}: the entry {entry} can't be used ({problem}); an administrator has to restore it, \
          or to delete that entry and go on without what it said. Until then nothing of the cluster is changed"
     )]
     Record {

@@ -193,14 +193,12 @@ fn ready(
         let pod = children.and_then(|children| children.pod.as_ref());
         return Verdict::no("EngineStarting", starting(workload, pod));
     }
+    if first_words_awaited(observed, now).is_some() {
+        return Verdict::no("EngineStarting", "the engine's pod is ready, and is being asked how it is");
+    }
     match &observed.engine {
-        EngineView::NotAsked | EngineView::Restarted | EngineView::Silent { .. }
-            if first_words_awaited(observed, now).is_some() =>
-        {
-            Verdict::no("EngineStarting", "the engine's pod is ready, and is being asked how it is")
-        }
         EngineView::NotAsked | EngineView::Restarted => {
-            Verdict::unknown("EngineNotAsked", "the engine runs; the operator has not asked it yet")
+            Verdict::unknown("EngineNotAsked", "the engine runs; the operator has not heard it yet")
         }
         EngineView::Silent { reason } => Verdict::unknown(
             "EngineSilent",
