@@ -33,6 +33,9 @@ FOLDERS = ("/run/containerd", "/run/netns", "/run/runc", "/run/cdi", "/var/lib/k
 # nftables tables of the lab's programs.
 TABLES = (("ip", "vklab_policy"), ("inet", FENCE_TABLE), ("ip", "kube-proxy"), ("ip6", "kube-proxy"),
           ("ip", "cni_hostport"), ("ip6", "cni_hostport"))
+# The tables that iptables works in. Its nftables variant makes each when it is first needed and never removes it.
+IPTABLES_TABLES = frozenset(f"{family} {name}" for family in ("ip", "ip6")
+                            for name in ("raw", "mangle", "nat", "filter", "security"))
 UNREACHABLE = (POD_RANGE, "198.18.0.0/15")
 
 
@@ -177,6 +180,23 @@ def _our_tables(journal: dict | None) -> list[str]:
     return sorted((_tables() & names) - before)
 
 
+def empty_iptables_tables(before: set[str]) -> list[str]:
+    """Tables of iptables that were not there before, and in which nobody has rules, chains or policies of his own."""
+    found = []
+    for table in sorted((_tables() & IPTABLES_TABLES) - before):
+        content = json.loads(run("nft", "--json", "list", "table", *table.split(), check=False) or '{"nftables": []}')
+        chains = [entry["chain"] for entry in content["nftables"] if "chain" in entry]
+        if any("rule" in entry for entry in content["nftables"]) or any(
+                chain.get("policy") != "accept" for chain in chains):
+            continue
+        found.append(table)
+    return found
+
+
+def _our_empty_iptables_tables(journal: dict | None) -> list[str]:
+    return empty_iptables_tables(set(journal["tables"])) if journal else []
+
+
 def _kubernetes_iptables_chains(program: str) -> list[str]:
     if not shutil.which(f"{program}-save"):
         return []
@@ -203,6 +223,8 @@ def _remove_rules(journal: dict | None) -> None:
         for table, chain in chains:
             run(program, "-t", table, "-F", chain, check=False)
             run(program, "-t", table, "-X", chain, check=False)
+    for table in _our_empty_iptables_tables(journal):
+        run("nft", "delete", "table", *table.split(), check=False)
 
 
 def _remove_cgroups(nodes: list[Node]) -> None:
@@ -245,6 +267,6 @@ def leftovers(layout: Layout, nodes: list[Node]) -> list[str]:
     left += [f"mount {point}" for point in _mounts_below(layout)]
     left += [f"interface {name}" for name in _our_interfaces(layout, nodes)]
     left += [f"route unreachable {destination}" for destination in UNREACHABLE if _has_unreachable(destination)]
-    left += [f"nftables table {table}" for table in _our_tables(journal)]
+    left += [f"nftables table {table}" for table in (*_our_tables(journal), *_our_empty_iptables_tables(journal))]
     left += [f"cgroup {group}" for group in _cgroups(nodes)]
     return left

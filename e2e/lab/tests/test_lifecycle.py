@@ -61,6 +61,9 @@ class Lifecycle(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.state = str(pathlib.Path(folder.name) / "state")
+        # What an earlier lab or iptables itself left empty must not hide what this one leaves.
+        for table in teardown.empty_iptables_tables(before=set()):
+            network.run("nft", "delete", "table", *table.split())
         self.before = machine()
         self.addCleanup(self.lab, "down")
 
