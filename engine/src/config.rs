@@ -117,6 +117,14 @@ pub struct Isolation {
     pub forbidden: Vec<String>,
     /// Whether no key is asked for while one of them is reached.
     pub required: bool,
+    /// So long after the first attempt reaching one of them is no finding yet but tried again: networks take seconds to
+    /// enforce their policies on a new pod. No key is asked for meanwhile, if it is required.
+    #[serde(default = "default_settling")]
+    pub settling_seconds: u64,
+}
+
+fn default_settling() -> u64 {
+    15
 }
 
 impl KmsConfig {

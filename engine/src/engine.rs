@@ -44,6 +44,8 @@ const DEFAULT_DATABASE: &str = "default";
 const LEAVE: Duration = Duration::from_millis(200);
 /// So often a probe is repeated of whose names none resolves.
 const UNRESOLVED: u32 = 8;
+/// Time between two probes while a young network is given time to enforce its policies.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Time between two looks at the file format that the operator has committed to.
 const COMMIT: Duration = Duration::from_secs(5);
 /// Time between two probes of the network while the engine runs, about: not all engines are to try at once.
@@ -125,8 +127,9 @@ impl Engine {
     /// because the keys must be given up, or because it holds remains of a failed attempt. The caller replaces the
     /// process.
     pub async fn run(self: &Arc<Self>) -> Replace {
-        self.wait_for_isolation().await;
-        let _probing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_probing()));
+        let begun = Instant::now();
+        self.wait_for_isolation(begun).await;
+        let _probing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_probing(begun)));
         let interval = self.config.kms.check_interval();
         loop {
             let kms = match self.kms() {
@@ -155,11 +158,12 @@ impl Engine {
 
     /// Returns as soon as no forbidden listener that decides is reached, or reaching one is no reason to stay locked. Later findings
     /// are reported only: a cluster that serves is not cut off.
-    async fn wait_for_isolation(&self) {
+    async fn wait_for_isolation(&self, begun: Instant) {
         let mut patience = UNRESOLVED;
-        while let Some(targets) = Targets::of(&self.config) {
-            let found = self.probe(targets).await;
-            if found.required && found.lacks_dns() && patience > 0 {
+        // Where it is not required, `keep_probing` looks first.
+        while let Some(targets) = Targets::of(&self.config).filter(|targets| targets.required) {
+            let found = self.probe(targets, begun).await;
+            if found.lacks_dns() && patience > 0 {
                 // Without names nothing is known; but an engine must not wait for ever for a DNS that is gone.
                 patience -= 1;
                 tokio::time::sleep(Duration::from_secs(3)).await;
@@ -179,19 +183,29 @@ impl Engine {
         self.gate.blame(None);
     }
 
-    async fn keep_probing(self: Arc<Self>) {
+    async fn keep_probing(self: Arc<Self>, begun: Instant) {
+        let mut told = self.isolation.load().is_some();
         loop {
-            tokio::time::sleep(PROBE.mul_f64(rand::random_range(0.75..1.25))).await;
+            if told {
+                tokio::time::sleep(PROBE.mul_f64(rand::random_range(0.75..1.25))).await;
+            }
+            told = true;
             match Targets::of(&self.config) {
-                Some(targets) => drop(self.probe(targets).await),
+                Some(targets) => drop(self.probe(targets, begun).await),
                 None => self.isolation.store(None),
             }
         }
     }
 
-    /// Probes the network once, keeps the report, and logs it if it is another than the last.
-    async fn probe(&self, targets: Targets) -> Arc<isolation::Report> {
-        let found = Arc::new(isolation::Report::probe(targets).await);
+    /// Probes the network, keeps the report, and logs it if it is another than the last. Whom the engine reaches in its first
+    /// seconds is no finding: a network may take so long to enforce its policies on a new pod.
+    async fn probe(&self, targets: Targets, begun: Instant) -> Arc<isolation::Report> {
+        let mut found = isolation::Report::probe(targets.clone()).await;
+        while found.is_open() && begun.elapsed() < targets.settling {
+            tokio::time::sleep(SETTLING).await;
+            found = isolation::Report::probe(targets.clone()).await;
+        }
+        let found = Arc::new(found);
         let last = self.isolation.swap(Some(found.clone()));
         if last.is_none_or(|last| last.outcomes != found.outcomes) {
             found.tell();

@@ -40,6 +40,8 @@ fn yes() -> bool {
 pub struct Targets {
     /// Whether no key is asked for while one of them is reached that decides.
     pub required: bool,
+    /// So long after the first probe what it reached is no finding yet.
+    pub settling: Duration,
     /// The listeners.
     pub listeners: Vec<Target>,
 }
@@ -53,7 +55,8 @@ impl Targets {
             configured.map(|isolation| isolation.forbidden.iter().map(named).collect())
         };
         let listeners = live::targets(config).or_else(forbidden)?;
-        Some(Self { required: configured.is_some_and(|isolation| isolation.required), listeners })
+        let settling = Duration::from_secs(configured.map_or(0, |isolation| isolation.settling_seconds));
+        Some(Self { required: configured.is_some_and(|isolation| isolation.required), settling, listeners })
     }
 }
 
@@ -102,10 +105,15 @@ impl Report {
         named.clone().next().is_some() && named.all(|(_, outcome)| *outcome == Outcome::Unresolved)
     }
 
+    /// Whether something was reached that decides.
+    pub fn is_open(&self) -> bool {
+        let decisive = |(target, outcome): &(Target, Outcome)| target.decides && *outcome == Outcome::Reached;
+        self.outcomes.iter().any(decisive)
+    }
+
     /// Whether the engine must not ask for a key.
     pub fn forbids_unlocking(&self) -> bool {
-        let decisive = |(target, outcome): &(Target, Outcome)| target.decides && *outcome == Outcome::Reached;
-        self.required && self.outcomes.iter().any(decisive)
+        self.required && self.is_open()
     }
 
     /// Logs what is not as it should be.
@@ -161,7 +169,7 @@ mod tests {
         let open_at = open.local_addr()?.to_string();
         let listeners =
             vec![target("open", &open_at), target("closed", &closed), target("unknown", "no-such-host.invalid:443")];
-        let targets = Targets { required: true, listeners };
+        let targets = Targets { required: true, settling: Duration::ZERO, listeners };
         let report = Report::probe(targets.clone()).await;
         assert_eq!(report.reached(), ["open"]);
         assert_eq!(report.unreached(), ["closed"]);

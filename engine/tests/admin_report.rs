@@ -60,7 +60,7 @@ fn config(folder: &Path, section: &str) -> Config {
 }
 
 fn isolation(listener: &str, required: bool) -> String {
-    format!("[isolation]\nforbidden = [\"{listener}\"]\nrequired = {required}\n")
+    format!("[isolation]\nforbidden = [\"{listener}\"]\nrequired = {required}\nsettling_seconds = 0\n")
 }
 
 /// Runs the engine for as long as `test` takes.
@@ -207,6 +207,31 @@ async fn an_engine_that_reaches_what_it_must_not_asks_for_no_key_until_it_no_lon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_takes_seconds_to_enforce_its_policies_is_no_finding_and_no_key_is_asked_for_meanwhile() {
+    for required in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        listener.set_nonblocking(true).unwrap();
+        let settling = isolation(&address, required).replace("settling_seconds = 0", "settling_seconds = 600");
+        let engine = Engine::new(config(folder.path(), &settling), "9.8.7");
+        running(&engine, async {
+            until(|| listener.accept().is_ok()).await;
+            until(|| listener.accept().is_ok()).await;
+            assert_eq!(report(&engine).await["isolation"], Value::Null, "it tries again and says nothing yet");
+            assert!(!required || !folder.path().join("store").exists(), "no key was asked for");
+            drop(listener);
+            serving(&engine).await;
+            until(|| engine.isolation.load().is_some()).await;
+            let proven = report(&engine).await;
+            assert_eq!(proven["isolation"]["reached"], json!([]));
+            assert_eq!(proven["isolation"]["unreached"], json!([address]));
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_names_while_the_engine_runs_takes_the_place_of_what_is_configured_and_is_told_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,6 +266,7 @@ async fn where_isolation_is_not_required_a_reached_listener_is_only_reported() {
     let engine = Engine::new(config(folder.path(), &isolation(&address, false)), "9.8.7");
     running(&engine, async {
         serving(&engine).await;
+        until(|| engine.isolation.load().is_some()).await;
         let unlocked = report(&engine).await;
         assert_eq!(unlocked["isolation"]["required"], false);
         assert_eq!(unlocked["isolation"]["reached"], json!([address]));
