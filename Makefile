@@ -44,18 +44,23 @@ lab: setup ## Build what the local Kubernetes consists of
 	$(call step,building the local Kubernetes (the first time takes about 12 minutes))
 	$(LAB) build
 
+.PHONY: cluster
+cluster: setup ## Build what the chosen cluster (VECTORKEEP_CLUSTER) needs here: the local Kubernetes, or beside another its clients
+	$(call step,building what the cluster needs (the local Kubernetes takes about 12 minutes the first time))
+	python3 -m e2e.harness.cluster build
+
 .PHONY: demo
 demo: setup ## Build everything, start a cluster, install, use it, disable the key, enable it again, patch it
-	@$(MAKE) --no-print-directory -j2 programs lab  # together: neither keeps two cores busy to its end
+	@$(MAKE) --no-print-directory -j2 programs cluster  # together: neither keeps two cores busy to its end
 	$(PYTHON3) -m e2e.demo
 
 .PHONY: bench-operations
-bench-operations: programs lab ## Measure creation, cut-off, return and patch (docs/figures.md)
+bench-operations: programs cluster ## Measure creation, cut-off, return and patch (docs/figures.md)
 	$(PYTHON3) -m e2e.bench.operations
 
 .PHONY: down
-down: ## Take the local Kubernetes down, leaving nothing behind
-	$(LAB) down
+down: ## Take the cluster down, leaving nothing behind
+	python3 -m e2e.harness.cluster down
 
 .PHONY: test
 test: check ## Everything: format, lints, unit, integration and end-to-end tests

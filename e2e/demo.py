@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pathlib
 import statistics
 import sys
 import time
@@ -19,7 +20,7 @@ from .harness import cluster as clusters
 from .harness import images, scan, words
 from .harness.installation import NEXT_VERSION, OPERATOR_NAMESPACE, Client, Installation, Tenant, count
 from .harness.kms import KmsSimulator
-from .harness.shell import ROOT, CommandFailed, wait_for
+from .harness.shell import CACHE, ROOT, CommandFailed, wait_for
 
 COLLECTION = "canary_words_collection"
 KEY_REVOKED = 2500
@@ -58,10 +59,17 @@ def main() -> int:
     SUMMARY.write_text(json.dumps(summary, indent=2) + "\n")
     print("\n  " + "\n  ".join(f"{name:<28}{value!s:>14}" for name, value in flat(summary)))
     print(f"\n  The same as JSON: {SUMMARY.relative_to(ROOT)}")
-    print("  The cluster is still up:\n"
-          f"    export KUBECONFIG={cluster.kubeconfig} PATH={words.CACHE / 'lab' / 'current'}:$PATH\n"
-          "    kubectl get vectorclusters -A      # and: make down, to take it down")
+    print("\n".join(farewell(cluster)))
     return 0 if passed(summary) else 1
+
+
+def farewell(cluster: clusters.Cluster) -> list[str]:
+    """How to use the cluster, and how to take it down if it is ours."""
+    built = pathlib.Path(cluster.tool("kubectl")).parent
+    path = f" PATH={built}:$PATH" if built.is_relative_to(CACHE) else ""
+    down = {"lab": "make down", "kind": "VECTORKEEP_CLUSTER=kind make down"}.get(cluster.kind)
+    return ["  The cluster is still up:", f"    export KUBECONFIG={cluster.kubeconfig}{path}", "    kubectl get vectorclusters -A",
+            *([f"    {down}      # takes it down"] if down else [])]
 
 
 def drive(cluster: clusters.Cluster, installation: Installation, simulator: KmsSimulator, data: words.Words) -> dict:
@@ -220,5 +228,5 @@ def passed(summary: dict) -> bool:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except CommandFailed as error:
+    except (CommandFailed, TimeoutError) as error:
         sys.exit(f"\n{error}")

@@ -1,21 +1,24 @@
 """The cluster that everything runs on: the lab, kind, or any running one.
 
 `VECTORKEEP_CLUSTER` chooses: `lab`, `kind`, or `existing` (the cluster of `KUBECONFIG`). Without it, kind where a Docker
-engine runs and kind is installed, else the lab.
+engine runs and kind is installed, else the lab. As a program it builds what the chosen one needs, or takes it down.
 """
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 
 from .shell import CACHE, ROOT, CommandFailed, run
 
 LAB = ROOT / "e2e" / "lab" / "lab"
 KIND_NAME = "vectorkeep"
+CLIENTS = ("kubectl", "helm")
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,39 @@ def start() -> Cluster:
     if not os.environ.get("KUBECONFIG"):
         raise CommandFailed("VECTORKEEP_CLUSTER=existing needs KUBECONFIG")
     return Cluster(kind, pathlib.Path(os.environ["KUBECONFIG"]))
+
+
+def build() -> None:
+    """Builds what the chosen cluster needs on this machine; beside kind or a running one that is at most the clients."""
+    lab = choose() == "lab"
+    if lab or not all(map(shutil.which, CLIENTS)):
+        subprocess.run([LAB, "build", "--for", "cluster" if lab else "clients"], check=True)
+
+
+def take_down() -> None:
+    """Takes the chosen cluster down, unless it is somebody else's."""
+    match choose():
+        case "lab":
+            subprocess.run([LAB, "down"], check=True)
+        case "kind":
+            subprocess.run(["kind", "delete", "cluster", "--name", KIND_NAME], check=True)
+        case _:
+            raise CommandFailed("VECTORKEEP_CLUSTER=existing: that cluster is not ours to take down")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("build", help=build.__doc__).set_defaults(action=build)
+    commands.add_parser("down", help=take_down.__doc__).set_defaults(action=take_down)
+    try:
+        parser.parse_args().action()
+    except CommandFailed as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)  # it has said why
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from . import kms, webhook
 from .cluster import Cluster
 from .images import Images
 from .portforward import PortForward
-from .shell import ROOT, program, run, wait_for
+from .shell import ROOT, CommandFailed, program, run, wait_for
 
 OPERATOR_NAMESPACE = "vectorkeep-system"
 # Of the chart, and the patch that comes after it.
@@ -166,8 +166,15 @@ class Tenant:
         return next((found for found in self.status().get("conditions", []) if found["type"] == kind), {})
 
     def wait_ready(self, seconds: float = 240) -> None:
-        """Waits until the cluster is Ready."""
-        wait_for(f"{self.name} Ready", lambda: self.condition("Ready").get("status") == "True", seconds)
+        """Waits until the cluster is Ready. Past that time the error has what the CLI says of it."""
+        try:
+            wait_for(f"{self.name} Ready", lambda: self.condition("Ready").get("status") == "True", seconds)
+        except TimeoutError as error:
+            try:
+                why = self.cli("status")
+            except CommandFailed as failed:
+                why = str(failed)
+            raise TimeoutError(f"{error}\n{why}") from error
 
     def connection(self) -> dict[str, str]:
         """The connection secret."""

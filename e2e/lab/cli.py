@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     build = command("build", _build, "build the programs and install the Debian packages that the lab needs")
-    build.add_argument("--for", dest="purpose", choices=("cluster", "control-plane", "tests", "conformance"),
+    build.add_argument("--for", dest="purpose", choices=("cluster", "clients", "control-plane", "tests", "conformance"),
                        default="cluster", help="what to build for (default: cluster)")
 
     command("up", _up, "start the cluster, or what of it does not run, and wait until it is ready")
@@ -75,7 +75,7 @@ def _layout(options) -> Layout:
 def _build(options) -> None:
     from . import versions
     from .build import Programs, cache_root, ensure_debian_packages
-    groups = {"cluster": versions.CLUSTER, "control-plane": versions.CONTROL_PLANE,
+    groups = {"cluster": versions.CLUSTER, "clients": versions.CLIENTS, "control-plane": versions.CONTROL_PLANE,
               "tests": versions.TESTS, "conformance": versions.CONFORMANCE}[options.purpose]
     ensure_debian_packages()
     Programs(groups).link_into(cache_root() / "current")

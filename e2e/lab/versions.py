@@ -130,6 +130,8 @@ GROUPS = {
 
 # What each mode of the lab needs.
 CONTROL_PLANE = ("etcd", "apiserver")
+# kubectl and helm, for who has a cluster of another kind.
+CLIENTS = ("apiserver", "helm")
 CLUSTER = (*CONTROL_PLANE, "node", "containerd", "cni", "netpol", "pause", "coredns", "local-path", "helm")
 TESTS = (*CLUSTER, "cert-manager")
 CONFORMANCE = (*CLUSTER, "conformance")

@@ -126,6 +126,8 @@ def test_without_the_policies_the_same_probes_succeed(world, acme, other, engine
             cluster.kubectl("-n", namespace, "delete", "networkpolicies", "--all")
         # The operator, which is stopped, has the test before this one.
         open_to_all = {what: target for what, target in targets.items() if not what.startswith("the operator")}
+        if cluster.kind != "lab":
+            del open_to_all["the metadata address"]  # who has such an address outside the lab is the cloud's business
         wait_for("all targets", lambda: all(engine_like.reaches(*target) for target in open_to_all.values()), 60)
         assert client_pods[1].reaches(pod_address(world, acme.data_plane, "engine-0"), 19530)
     finally:
@@ -171,9 +173,16 @@ def test_isolation_is_proven_on_the_running_cluster_against_everybody_that_it_mu
     assert other.id not in told, "whose engine it is, is nobody's business"
 
 
+def calls_for(tenant) -> int:
+    """How often the KMS was asked about the tenant's key."""
+    return sum(tenant.key in json.dumps(event) for event in tenant.simulator.log())
+
+
 def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_does_not_become_ready(world, acme, other):
     tenant = world.tenant("acme", "exposed")
     tenant.create_key()
+    # A run of this test before this one, on the same cluster, asked for the same key in the end.
+    calls = calls_for(tenant)
     tenant.apply()
     wait_for("the namespace", lambda: world.cluster.exists("namespace", tenant.data_plane), 60, 0.1)
     world.cluster.apply(hole(tenant.data_plane))
@@ -191,8 +200,7 @@ def test_where_policies_are_not_enforced_no_key_is_asked_for_and_the_cluster_doe
         assert others and "Reached" not in others.values(), others
         with pytest.raises(CommandFailed):
             tenant.cli("verify-isolation")
-        calls = [event for event in tenant.simulator.log() if tenant.key in json.dumps(event)]
-        assert calls == [], "no key was asked for"
+        assert calls_for(tenant) == calls, "no key was asked for"
         world.cluster.kubectl("-n", tenant.data_plane, "delete", "networkpolicy", "hole")
         tenant.wait_ready()
         assert tenant.condition("NetworkIsolated")["reason"] == "Proven"
