@@ -117,14 +117,21 @@ pub struct Isolation {
     pub forbidden: Vec<String>,
     /// Whether no key is asked for while one of them is reached.
     pub required: bool,
-    /// So long after the first attempt reaching one of them is no finding yet but tried again: networks take seconds to
-    /// enforce their policies on a new pod. No key is asked for meanwhile, if it is required.
+    /// So long after the engine's start it is no finding yet that one of them is reached, but tried again: networks may take
+    /// seconds to enforce their policies on a new pod.
     #[serde(default = "default_settling")]
     pub settling_seconds: u64,
 }
 
 fn default_settling() -> u64 {
     15
+}
+
+impl Isolation {
+    /// For a process that took another's place: the network had its time.
+    pub fn settled(self) -> Self {
+        Self { settling_seconds: 0, ..self }
+    }
 }
 
 impl KmsConfig {

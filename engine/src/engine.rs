@@ -44,7 +44,7 @@ const DEFAULT_DATABASE: &str = "default";
 const LEAVE: Duration = Duration::from_millis(200);
 /// So often a probe is repeated of whose names none resolves.
 const UNRESOLVED: u32 = 8;
-/// Time between two probes while a young network is given time to enforce its policies.
+/// Time between two probes while the network is given time to enforce its policies.
 const SETTLING: Duration = Duration::from_secs(1);
 /// Time between two looks at the file format that the operator has committed to.
 const COMMIT: Duration = Duration::from_secs(5);
@@ -162,15 +162,27 @@ impl Engine {
         let mut patience = UNRESOLVED;
         // Where it is not required, `keep_probing` looks first.
         while let Some(targets) = Targets::of(&self.config).filter(|targets| targets.required) {
-            let found = self.probe(targets, begun).await;
-            if found.lacks_dns() && patience > 0 {
+            let found = isolation::Report::probe(targets).await;
+            let early = found.is_early(begun.elapsed());
+            let (lacks_dns, forbids) = (found.lacks_dns(), found.forbids_unlocking());
+            if !early {
+                self.keep(found);
+            }
+            if lacks_dns && patience > 0 {
                 // Without names nothing is known; but an engine must not wait for ever for a DNS that is gone.
                 patience -= 1;
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 continue;
             }
-            if !found.forbids_unlocking() {
+            if !forbids {
                 break;
+            }
+            if early {
+                let problem = "the network of this cluster does not enforce its policies yet; the engine asks for no key \
+                               until it does";
+                self.gate.blame(Some(Error::new(Code::NotReady, problem)));
+                tokio::time::sleep(SETTLING).await;
+                continue;
             }
             let error = Error::new(
                 Code::NotReady,
@@ -184,33 +196,30 @@ impl Engine {
     }
 
     async fn keep_probing(self: Arc<Self>, begun: Instant) {
-        let mut told = self.isolation.load().is_some();
+        let later = || PROBE.mul_f64(rand::random_range(0.75..1.25));
+        let mut pause = self.isolation.load().as_ref().map_or(Duration::ZERO, |_| later());
         loop {
-            if told {
-                tokio::time::sleep(PROBE.mul_f64(rand::random_range(0.75..1.25))).await;
-            }
-            told = true;
-            match Targets::of(&self.config) {
-                Some(targets) => drop(self.probe(targets, begun).await),
-                None => self.isolation.store(None),
+            tokio::time::sleep(pause).await;
+            pause = later();
+            let Some(targets) = Targets::of(&self.config) else {
+                self.isolation.store(None);
+                continue;
+            };
+            let found = isolation::Report::probe(targets).await;
+            match found.is_early(begun.elapsed()) {
+                true => pause = SETTLING,
+                false => self.keep(found),
             }
         }
     }
 
-    /// Probes the network, keeps the report, and logs it if it is another than the last. Whom the engine reaches in its first
-    /// seconds is no finding: a network may take so long to enforce its policies on a new pod.
-    async fn probe(&self, targets: Targets, begun: Instant) -> Arc<isolation::Report> {
-        let mut found = isolation::Report::probe(targets.clone()).await;
-        while found.is_open() && begun.elapsed() < targets.settling {
-            tokio::time::sleep(SETTLING).await;
-            found = isolation::Report::probe(targets.clone()).await;
-        }
+    /// Keeps what a probe of the network found, and logs it if it is another finding than the last.
+    fn keep(&self, found: isolation::Report) {
         let found = Arc::new(found);
         let last = self.isolation.swap(Some(found.clone()));
         if last.is_none_or(|last| last.outcomes != found.outcomes) {
             found.tell();
         }
-        found
     }
 
     /// Opens the keyring, loads what is under its keys, and serves until this process image must go. The keys are

@@ -40,7 +40,7 @@ fn yes() -> bool {
 pub struct Targets {
     /// Whether no key is asked for while one of them is reached that decides.
     pub required: bool,
-    /// So long after the first probe what it reached is no finding yet.
+    /// So long after the engine's start it is no finding yet that a listener is reached.
     pub settling: Duration,
     /// The listeners.
     pub listeners: Vec<Target>,
@@ -76,6 +76,8 @@ pub enum Outcome {
 pub struct Report {
     /// Whether the engine must not ask for a key while something is reached that decides.
     pub required: bool,
+    /// So long after the engine's start it is no finding yet that a listener is reached.
+    pub settling: Duration,
     /// The listeners, and what became of them.
     pub outcomes: Vec<(Target, Outcome)>,
     /// Wall-clock time of the end of the probe.
@@ -86,7 +88,7 @@ impl Report {
     /// Calls all listeners at once.
     pub async fn probe(targets: Targets) -> Self {
         let outcomes = join_all(targets.listeners.into_iter().map(call)).await;
-        Self { required: targets.required, outcomes, at: SystemTime::now() }
+        Self { required: targets.required, settling: targets.settling, outcomes, at: SystemTime::now() }
     }
 
     /// Names of listeners that were reached.
@@ -105,15 +107,16 @@ impl Report {
         named.clone().next().is_some() && named.all(|(_, outcome)| *outcome == Outcome::Unresolved)
     }
 
-    /// Whether something was reached that decides.
-    pub fn is_open(&self) -> bool {
-        let decisive = |(target, outcome): &(Target, Outcome)| target.decides && *outcome == Outcome::Reached;
-        self.outcomes.iter().any(decisive)
-    }
-
     /// Whether the engine must not ask for a key.
     pub fn forbids_unlocking(&self) -> bool {
-        self.required && self.is_open()
+        let decisive = |(target, outcome): &(Target, Outcome)| target.decides && *outcome == Outcome::Reached;
+        self.required && self.outcomes.iter().any(decisive)
+    }
+
+    /// Whether it is too early, in an engine of this age, to call it a finding that something was reached: a network may
+    /// take seconds to enforce its policies on a new pod.
+    pub fn is_early(&self, age: Duration) -> bool {
+        age < self.settling && !self.reached().is_empty()
     }
 
     /// Logs what is not as it should be.
@@ -179,9 +182,15 @@ mod tests {
         let mut lenient = report.clone();
         lenient.outcomes[0].0.decides = false;
         assert!(!lenient.forbids_unlocking() && lenient.reached() == ["open"], "it is told all the same");
+        let settling = Report { settling: Duration::from_secs(15), ..lenient };
+        assert!(settling.is_early(Duration::from_secs(14)) && !settling.is_early(Duration::from_secs(15)));
         drop(open);
         let again = Report::probe(targets).await;
         assert!(again.reached().is_empty() && !again.forbids_unlocking());
+        assert!(
+            !Report { settling: Duration::MAX, ..again }.is_early(Duration::ZERO),
+            "to reach nothing counts at once"
+        );
         Ok(())
     }
 
@@ -189,6 +198,7 @@ mod tests {
     fn without_dns_a_listener_that_has_an_address_does_not_stand_for_the_others() {
         let report = |outcomes: &[(&str, Outcome)]| Report {
             required: true,
+            settling: Duration::ZERO,
             outcomes: outcomes.iter().map(|(address, outcome)| (target("t", address), *outcome)).collect(),
             at: SystemTime::UNIX_EPOCH,
         };

@@ -40,6 +40,8 @@ pub struct Sockets {
     pub client: TcpListener,
     pub health: TcpListener,
     pub admin: TcpListener,
+    /// Whether a process image before this one had them.
+    pub inherited: bool,
 }
 
 impl Sockets {
@@ -47,9 +49,10 @@ impl Sockets {
     /// opens files, so that the sockets get the numbers under which they are passed on, and passing them on takes
     /// nobody's place.
     pub fn open(listen: &Listen) -> io::Result<Self> {
-        let mut inherited = ListenFd::from_env();
+        let mut passed_on = ListenFd::from_env();
+        let inherited = passed_on.len() > 0;
         let mut socket = |number: usize, address: SocketAddr| -> io::Result<TcpListener> {
-            let socket = match inherited.take_tcp_listener(number)? {
+            let socket = match passed_on.take_tcp_listener(number)? {
                 Some(socket) => socket,
                 None => TcpListener::bind(address)
                     .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?,
@@ -61,6 +64,7 @@ impl Sockets {
             client: socket(0, listen.client)?,
             health: socket(1, listen.health)?,
             admin: socket(2, listen.admin)?,
+            inherited,
         })
     }
 

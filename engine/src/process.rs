@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::config::Config;
+use crate::config::{Config, Isolation};
 use crate::engine::Engine;
 use crate::listen::{Sockets, serve};
 use crate::proto::milvus::milvus_service_server::MilvusServiceServer;
@@ -36,7 +36,7 @@ pub enum Mode {
 }
 
 /// Runs an engine of this release until it is told to stop (SIGTERM, SIGINT).
-pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release) -> Result<(), ProcessError> {
+pub async fn run(mut config: Config, sockets: Sockets, mode: Mode, release: Release) -> Result<(), ProcessError> {
     crate::harden::forbid_dumps()?;
     if crate::harden::memory_can_be_swapped() {
         match mode {
@@ -50,6 +50,9 @@ pub async fn run(config: Config, sockets: Sockets, mode: Mode, release: Release)
     let administration = ServerTls::load(&config.tls.internal_dir, operator)?;
     for tls in [&serving, &internal, &administration] {
         tokio::spawn(tls.clone().keep_current());
+    }
+    if sockets.inherited {
+        config.isolation = config.isolation.map(Isolation::settled);
     }
     let engine = Engine::new(config, release);
     let stop = CancellationToken::new();
