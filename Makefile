@@ -93,7 +93,7 @@ test-engine: build ## The engine as a process under real pymilvus, both supporte
 	PYTHONUNBUFFERED=1 $(PYTHON26) -m pytest engine/tests 2>&1 | sed -u 's/^/pymilvus 2.6: /'
 
 .PHONY: test-e2e
-test-e2e: build lab ## The whole product on a real cluster
+test-e2e: build cluster ## The whole product on a real cluster
 	$(call step,building what only these tests install)
 	$(LAB) build --for tests
 	$(call step,end-to-end tests)

@@ -67,9 +67,10 @@ def farewell(cluster: clusters.Cluster) -> list[str]:
     """How to use the cluster, and how to take it down if it is ours."""
     built = pathlib.Path(cluster.tool("kubectl")).parent
     path = f" PATH={built}:$PATH" if built.is_relative_to(CACHE) else ""
-    down = {"lab": "make down", "kind": "VECTORKEEP_CLUSTER=kind make down"}.get(cluster.kind)
-    return ["  The cluster is still up:", f"    export KUBECONFIG={cluster.kubeconfig}{path}", "    kubectl get vectorclusters -A",
-            *([f"    {down}      # takes it down"] if down else [])]
+    lines = ["  The cluster is still up:", f"    export KUBECONFIG={cluster.kubeconfig}{path}", "    kubectl get vectorclusters -A"]
+    if cluster.kind != "existing":
+        lines.append(f"    VECTORKEEP_CLUSTER={cluster.kind} make down      # takes it down")
+    return lines
 
 
 def drive(cluster: clusters.Cluster, installation: Installation, simulator: KmsSimulator, data: words.Words) -> dict:

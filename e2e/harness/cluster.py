@@ -18,6 +18,7 @@ from .shell import CACHE, ROOT, CommandFailed, run
 
 LAB = ROOT / "e2e" / "lab" / "lab"
 KIND_NAME = "vectorkeep"
+KIND_KUBECONFIG = CACHE / "kind-kubeconfig"
 CLIENTS = ("kubectl", "helm")
 
 
@@ -49,7 +50,7 @@ class Cluster:
         built = CACHE / "lab" / "current" / name
         found = str(built) if built.exists() else shutil.which(name)
         if not found:
-            raise CommandFailed(f"{name} is missing: run `make lab`, or install it")
+            raise CommandFailed(f"{name} is missing: run `make cluster`, or install it")
         return found
 
     def kubectl(self, *arguments: object, stdin: str | None = None, timeout: float = 300) -> str:
@@ -102,6 +103,8 @@ def choose() -> str:
     if chosen:
         if chosen not in ("lab", "kind", "existing"):
             raise CommandFailed(f"VECTORKEEP_CLUSTER={chosen}: use lab, kind or existing")
+        if chosen == "kind" and not shutil.which("kind"):
+            raise CommandFailed("VECTORKEEP_CLUSTER=kind: kind is missing, install it")
         return chosen
     docker = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
     return "kind" if docker and shutil.which("kind") else "lab"
@@ -116,9 +119,8 @@ def start() -> Cluster:
     if kind == "kind":
         if KIND_NAME not in run("kind", "get", "clusters").split():
             run("kind", "create", "cluster", "--name", KIND_NAME, "--config", ROOT / "kind-config.yaml")
-        kubeconfig = CACHE / "kind-kubeconfig"
-        kubeconfig.write_text(run("kind", "get", "kubeconfig", "--name", KIND_NAME))
-        return Cluster(kind, kubeconfig)
+        KIND_KUBECONFIG.write_text(run("kind", "get", "kubeconfig", "--name", KIND_NAME))
+        return Cluster(kind, KIND_KUBECONFIG)
     if not os.environ.get("KUBECONFIG"):
         raise CommandFailed("VECTORKEEP_CLUSTER=existing needs KUBECONFIG")
     return Cluster(kind, pathlib.Path(os.environ["KUBECONFIG"]))
@@ -138,6 +140,7 @@ def take_down() -> None:
             subprocess.run([LAB, "down"], check=True)
         case "kind":
             subprocess.run(["kind", "delete", "cluster", "--name", KIND_NAME], check=True)
+            KIND_KUBECONFIG.unlink(missing_ok=True)
         case _:
             raise CommandFailed("VECTORKEEP_CLUSTER=existing: that cluster is not ours to take down")
 

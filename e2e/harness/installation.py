@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import pathlib
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -171,8 +172,8 @@ class Tenant:
             wait_for(f"{self.name} Ready", lambda: self.condition("Ready").get("status") == "True", seconds)
         except TimeoutError as error:
             try:
-                why = self.cli("status")
-            except CommandFailed as failed:
+                why = run(*self.cli_words("status"), timeout=30)
+            except (CommandFailed, subprocess.TimeoutExpired) as failed:
                 why = str(failed)
             raise TimeoutError(f"{error}\n{why}") from error
 

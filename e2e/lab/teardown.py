@@ -36,6 +36,7 @@ TABLES = (("ip", "vklab_policy"), ("inet", FENCE_TABLE), ("ip", "kube-proxy"), (
 # The tables that iptables works in. Its nftables variant makes each when it is first needed and never removes it.
 IPTABLES_TABLES = frozenset(f"{family} {name}" for family in ("ip", "ip6")
                             for name in ("raw", "mangle", "nat", "filter", "security"))
+IPTABLES_CHAINS = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 UNREACHABLE = (POD_RANGE, "198.18.0.0/15")
 
 
@@ -181,20 +182,22 @@ def _our_tables(journal: dict | None) -> list[str]:
 
 
 def empty_iptables_tables(before: set[str]) -> list[str]:
-    """Tables of iptables that were not there before, and in which nobody has rules, chains or policies of his own."""
+    """Tables of iptables that were not there before and in which nobody has anything of his own."""
     found = []
     for table in sorted((_tables() & IPTABLES_TABLES) - before):
-        content = json.loads(run("nft", "--json", "list", "table", *table.split(), check=False) or '{"nftables": []}')
-        chains = [entry["chain"] for entry in content["nftables"] if "chain" in entry]
-        if any("rule" in entry for entry in content["nftables"]) or any(
-                chain.get("policy") != "accept" for chain in chains):
-            continue
-        found.append(table)
+        listed = run("nft", "--json", "list", "table", *table.split(), check=False)
+        # Of one that can't be read nobody knows what is in it.
+        if listed and not any(map(_is_somebodys, json.loads(listed)["nftables"])):
+            found.append(table)
     return found
 
 
-def _our_empty_iptables_tables(journal: dict | None) -> list[str]:
-    return empty_iptables_tables(set(journal["tables"])) if journal else []
+def _is_somebodys(entry: dict) -> bool:
+    """Whether iptables would not have made this entry of a table by itself."""
+    (kind, content), = entry.items()
+    if kind == "chain":
+        return content["name"] not in IPTABLES_CHAINS or content.get("policy") != "accept"
+    return kind not in ("metainfo", "table")
 
 
 def _kubernetes_iptables_chains(program: str) -> list[str]:
@@ -212,8 +215,13 @@ def _kubernetes_iptables_chains(program: str) -> list[str]:
 def _remove_rules(journal: dict | None) -> None:
     for table in _our_tables(journal):
         run("nft", "delete", "table", *table.split(), check=False)
-    if journal and journal["had_iptables_chains"]:
-        return
+    if not (journal and journal["had_iptables_chains"]):
+        _remove_kubernetes_iptables_chains()
+    for table in empty_iptables_tables(set(journal["tables"])) if journal else ():
+        run("nft", "delete", "table", *table.split(), check=False)
+
+
+def _remove_kubernetes_iptables_chains() -> None:
     for program in ("iptables", "ip6tables"):
         chains = [entry.split() for entry in _kubernetes_iptables_chains(program)]
         for table, _ in chains:
@@ -223,8 +231,6 @@ def _remove_rules(journal: dict | None) -> None:
         for table, chain in chains:
             run(program, "-t", table, "-F", chain, check=False)
             run(program, "-t", table, "-X", chain, check=False)
-    for table in _our_empty_iptables_tables(journal):
-        run("nft", "delete", "table", *table.split(), check=False)
 
 
 def _remove_cgroups(nodes: list[Node]) -> None:
@@ -267,6 +273,6 @@ def leftovers(layout: Layout, nodes: list[Node]) -> list[str]:
     left += [f"mount {point}" for point in _mounts_below(layout)]
     left += [f"interface {name}" for name in _our_interfaces(layout, nodes)]
     left += [f"route unreachable {destination}" for destination in UNREACHABLE if _has_unreachable(destination)]
-    left += [f"nftables table {table}" for table in (*_our_tables(journal), *_our_empty_iptables_tables(journal))]
+    left += [f"nftables table {table}" for table in _our_tables(journal)]
     left += [f"cgroup {group}" for group in _cgroups(nodes)]
     return left
