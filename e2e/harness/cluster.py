@@ -119,6 +119,7 @@ def start() -> Cluster:
     if kind == "kind":
         if KIND_NAME not in run("kind", "get", "clusters").split():
             run("kind", "create", "cluster", "--name", KIND_NAME, "--config", ROOT / "kind-config.yaml")
+        KIND_KUBECONFIG.touch(mode=0o600)  # an administrator's credentials
         KIND_KUBECONFIG.write_text(run("kind", "get", "kubeconfig", "--name", KIND_NAME))
         return Cluster(kind, KIND_KUBECONFIG)
     if not os.environ.get("KUBECONFIG"):

@@ -177,20 +177,15 @@ impl Engine {
             if !forbids {
                 break;
             }
-            if early {
-                let problem = "the network of this cluster does not enforce its policies yet; the engine asks for no key \
-                               until it does";
-                self.gate.blame(Some(Error::new(Code::NotReady, problem)));
-                tokio::time::sleep(SETTLING).await;
-                continue;
-            }
             let error = Error::new(
                 Code::NotReady,
                 "the network of this cluster does not enforce its policies; the engine asks for no key until it does",
             );
-            tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
+            if !early {
+                tracing::warn!(code = error.code as i32, reason = %error, "the engine stays locked");
+            }
             self.gate.blame(Some(error));
-            tokio::time::sleep(self.config.kms.check_interval()).await;
+            tokio::time::sleep(if early { SETTLING } else { self.config.kms.check_interval() }).await;
         }
         self.gate.blame(None);
     }
