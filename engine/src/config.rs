@@ -123,11 +123,19 @@ pub struct Isolation {
     pub settling_seconds: u64,
 }
 
+/// Nobody means to give a network more than this.
+const LONGEST_SETTLING: Duration = Duration::from_secs(86400);
+
 fn default_settling() -> u64 {
     15
 }
 
 impl Isolation {
+    /// How long the network has to enforce its policies.
+    pub fn settling(&self) -> Duration {
+        Duration::from_secs(self.settling_seconds)
+    }
+
     /// For a process that took another's place: the network had its time.
     pub fn settled(self) -> Self {
         Self { settling_seconds: 0, ..self }
@@ -208,6 +216,9 @@ impl Config {
         let mut forbidden = self.isolation.iter().flat_map(|isolation| &isolation.forbidden);
         if !forbidden.all(|listener| is_host_and_port(listener)) {
             return Err(ConfigError::Invalid("each of isolation.forbidden must be host:port"));
+        }
+        if self.isolation.as_ref().is_some_and(|isolation| isolation.settling() > LONGEST_SETTLING) {
+            return Err(ConfigError::Invalid("isolation.settling_seconds must be at most 86400 (a day)"));
         }
         Ok(())
     }
@@ -292,6 +303,8 @@ mod tests {
         assert_eq!(with("forbidden = []\nrequired = false"), Ok(()));
         let no_port = with("forbidden = [\"10.96.0.7\"]\nrequired = true");
         assert!(no_port.is_err_and(|error| error.contains("isolation.forbidden")));
+        let endless = with("forbidden = []\nrequired = true\nsettling_seconds = 86401");
+        assert!(endless.is_err_and(|error| error.contains("isolation.settling_seconds")));
         let unknown = with("forbidden = []\nrequire = true");
         assert!(unknown.is_err_and(|error| error.contains("require")));
     }

@@ -23,7 +23,7 @@ use vectorkeep_keyring::{
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Isolation};
 use crate::error::{Code, Error, Result};
 use crate::gate::{Database, Gate, Unlocked};
 use crate::isolation::{self, Targets};
@@ -127,9 +127,9 @@ impl Engine {
     /// because the keys must be given up, or because it holds remains of a failed attempt. The caller replaces the
     /// process.
     pub async fn run(self: &Arc<Self>) -> Replace {
-        let begun = Instant::now();
-        self.wait_for_isolation(begun).await;
-        let _probing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_probing(begun)));
+        let settled = Instant::now() + self.config.isolation.as_ref().map_or(Duration::ZERO, Isolation::settling);
+        self.wait_for_isolation(settled).await;
+        let _probing = AbortOnDropHandle::new(tokio::spawn(self.clone().keep_probing(settled)));
         let interval = self.config.kms.check_interval();
         loop {
             let kms = match self.kms() {
@@ -158,12 +158,12 @@ impl Engine {
 
     /// Returns as soon as no forbidden listener that decides is reached, or reaching one is no reason to stay locked. Later findings
     /// are reported only: a cluster that serves is not cut off.
-    async fn wait_for_isolation(&self, begun: Instant) {
+    async fn wait_for_isolation(&self, settled: Instant) {
         let mut patience = UNRESOLVED;
         // Where it is not required, `keep_probing` looks first.
         while let Some(targets) = Targets::of(&self.config).filter(|targets| targets.required) {
             let found = isolation::Report::probe(targets).await;
-            let early = found.is_early(begun.elapsed());
+            let early = found.is_early(settled);
             let (lacks_dns, forbids) = (found.lacks_dns(), found.forbids_unlocking());
             if !early {
                 self.keep(found);
@@ -190,7 +190,7 @@ impl Engine {
         self.gate.blame(None);
     }
 
-    async fn keep_probing(self: Arc<Self>, begun: Instant) {
+    async fn keep_probing(self: Arc<Self>, settled: Instant) {
         let later = || PROBE.mul_f64(rand::random_range(0.75..1.25));
         let mut pause = self.isolation.load().as_ref().map_or(Duration::ZERO, |_| later());
         loop {
@@ -201,7 +201,7 @@ impl Engine {
                 continue;
             };
             let found = isolation::Report::probe(targets).await;
-            match found.is_early(begun.elapsed()) {
+            match found.is_early(settled) {
                 true => pause = SETTLING,
                 false => self.keep(found),
             }

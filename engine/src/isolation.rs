@@ -5,7 +5,7 @@
 //! its name only, since whose engine it is that it can't reach is nobody's business.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use serde::Deserialize;
@@ -40,8 +40,6 @@ fn yes() -> bool {
 pub struct Targets {
     /// Whether no key is asked for while one of them is reached that decides.
     pub required: bool,
-    /// So long after the engine's start it is no finding yet that a listener is reached.
-    pub settling: Duration,
     /// The listeners.
     pub listeners: Vec<Target>,
 }
@@ -55,8 +53,7 @@ impl Targets {
             configured.map(|isolation| isolation.forbidden.iter().map(named).collect())
         };
         let listeners = live::targets(config).or_else(forbidden)?;
-        let settling = Duration::from_secs(configured.map_or(0, |isolation| isolation.settling_seconds));
-        Some(Self { required: configured.is_some_and(|isolation| isolation.required), settling, listeners })
+        Some(Self { required: configured.is_some_and(|isolation| isolation.required), listeners })
     }
 }
 
@@ -76,8 +73,6 @@ pub enum Outcome {
 pub struct Report {
     /// Whether the engine must not ask for a key while something is reached that decides.
     pub required: bool,
-    /// So long after the engine's start it is no finding yet that a listener is reached.
-    pub settling: Duration,
     /// The listeners, and what became of them.
     pub outcomes: Vec<(Target, Outcome)>,
     /// Wall-clock time of the end of the probe.
@@ -88,7 +83,7 @@ impl Report {
     /// Calls all listeners at once.
     pub async fn probe(targets: Targets) -> Self {
         let outcomes = join_all(targets.listeners.into_iter().map(call)).await;
-        Self { required: targets.required, settling: targets.settling, outcomes, at: SystemTime::now() }
+        Self { required: targets.required, outcomes, at: SystemTime::now() }
     }
 
     /// Names of listeners that were reached.
@@ -113,10 +108,10 @@ impl Report {
         self.required && self.outcomes.iter().any(decisive)
     }
 
-    /// Whether it is too early, in an engine of this age, to call it a finding that something was reached: a network may
-    /// take seconds to enforce its policies on a new pod.
-    pub fn is_early(&self, age: Duration) -> bool {
-        age < self.settling && !self.reached().is_empty()
+    /// Whether it is too early to call it a finding that something was reached, while the network still has time to enforce
+    /// its policies on a new pod.
+    pub fn is_early(&self, settled: Instant) -> bool {
+        self.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Reached) && Instant::now() < settled
     }
 
     /// Logs what is not as it should be.
@@ -172,7 +167,7 @@ mod tests {
         let open_at = open.local_addr()?.to_string();
         let listeners =
             vec![target("open", &open_at), target("closed", &closed), target("unknown", "no-such-host.invalid:443")];
-        let targets = Targets { required: true, settling: Duration::ZERO, listeners };
+        let targets = Targets { required: true, listeners };
         let report = Report::probe(targets.clone()).await;
         assert_eq!(report.reached(), ["open"]);
         assert_eq!(report.unreached(), ["closed"]);
@@ -182,15 +177,15 @@ mod tests {
         let mut lenient = report.clone();
         lenient.outcomes[0].0.decides = false;
         assert!(!lenient.forbids_unlocking() && lenient.reached() == ["open"], "it is told all the same");
-        let settling = Report { settling: Duration::from_secs(15), ..lenient };
-        assert!(settling.is_early(Duration::from_secs(14)) && !settling.is_early(Duration::from_secs(15)));
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        assert!(
+            lenient.is_early(now + hour) && !lenient.is_early(now),
+            "it is tried again until the network had its time"
+        );
         drop(open);
         let again = Report::probe(targets).await;
         assert!(again.reached().is_empty() && !again.forbids_unlocking());
-        assert!(
-            !Report { settling: Duration::MAX, ..again }.is_early(Duration::ZERO),
-            "to reach nothing counts at once"
-        );
+        assert!(!again.is_early(now + hour), "to reach nothing counts at once");
         Ok(())
     }
 
@@ -198,7 +193,6 @@ mod tests {
     fn without_dns_a_listener_that_has_an_address_does_not_stand_for_the_others() {
         let report = |outcomes: &[(&str, Outcome)]| Report {
             required: true,
-            settling: Duration::ZERO,
             outcomes: outcomes.iter().map(|(address, outcome)| (target("t", address), *outcome)).collect(),
             at: SystemTime::UNIX_EPOCH,
         };
